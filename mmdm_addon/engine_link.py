@@ -39,7 +39,7 @@ def _load_beside(package: str) -> None:
         package, folder / "__init__.py", submodule_search_locations=[str(folder)]
     )
     if spec is None or spec.loader is None or not folder.is_dir():
-        raise ImportError(f"The folder mmdm_engine is missing beside {Path(__file__).parent}; install the add-on again.")
+        raise ImportError(f"The folder mmdm_engine is missing in {ENGINE_HOME}; install the add-on again.")
     module = importlib.util.module_from_spec(spec)
     sys.modules[package] = module
     spec.loader.exec_module(module)
