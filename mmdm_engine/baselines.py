@@ -272,7 +272,7 @@ def _pairs(first: str, one: Sequence[float], second: str, two: Sequence[float]) 
 _FILTERS: dict[str, tuple[Callable[..., np.ndarray], list[dict[str, float]]]] = {
     "gaussian": (
         _gaussian,
-        [{"sigma": s} for s in (0.01, 0.015, 0.02, 0.025, 0.03, 0.035, 0.04, 0.05, 0.06, 0.08, 0.1, 0.15, 0.2)],
+        [{"sigma": s} for s in (0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.09, 0.1, 0.12, 0.15)],
     ),
     "savitzky_golay": (
         _savitzky_golay,
@@ -280,11 +280,11 @@ _FILTERS: dict[str, tuple[Callable[..., np.ndarray], list[dict[str, float]]]] = 
     ),
     "butterworth": (
         _butterworth,
-        _pairs("cutoff", (1, 1.5, 2, 2.5, 3, 3.5, 4, 4.5, 5, 6, 7, 8, 10), "order", (1, 2, 4)),
+        _pairs("cutoff", (1, 1.25, 1.5, 1.75, 2, 2.25, 2.5, 3, 3.5, 4, 5, 6, 8), "order", (1, 2, 4)),
     ),
     "one_euro": (
         _one_euro,
-        _pairs("min_cutoff", (0.04, 0.3, 1, 1.5, 2, 3, 4, 5, 7), "beta", (0, 0.1, 0.3, 0.7, 1.5, 3, 6, 12)),
+        _pairs("min_cutoff", (0.01, 0.04, 0.2, 0.5, 1, 2, 4), "beta", (0, 0.3, 0.7, 1.5, 2, 3, 4, 6, 12)),
     ),
 }
 
