@@ -1,7 +1,8 @@
 """What an animator has without a model: in-betweens by interpolation and clean-up by filters.
 
 In-betweens work on arrays of NumPy or torch with any leading batch axes and one mask per column (22 joints, then the
-root), without a loop over frames. Filters work on NumPy.
+root), without a loop over frames. Filters work on NumPy. SciPy is imported by the functions that need it: it takes
+longer to load than the rest of the engine's NumPy side together.
 """
 
 from __future__ import annotations
@@ -11,9 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
-from scipy.signal import butter, savgol_filter, sosfiltfilt
-from scipy.spatial.transform import Rotation
 
 from .arrays import constant, index, namespace
 from .contract import Motion
@@ -202,6 +200,8 @@ def bezier(
 
 def _bezier_rotations(keys: np.ndarray, q: np.ndarray, at: np.ndarray, channels: str) -> np.ndarray:
     """q: (N, K, 4) at frames keys → (N, M, 4) at other frames."""
+    from scipy.spatial.transform import Rotation
+
     n = len(q)
     if channels == "quaternion":
         values = continuous(q.astype(float), axis=1)
@@ -228,18 +228,24 @@ def _padded(x: np.ndarray, count: int) -> np.ndarray:
 
 
 def _gaussian(x: np.ndarray, fps: float, sigma: float) -> np.ndarray:
+    from scipy.ndimage import gaussian_filter1d
+
     radius = int(np.ceil(4 * sigma * fps))
     padded = _padded(x, radius)
     return gaussian_filter1d(padded, sigma * fps, axis=0, radius=radius)[radius : radius + len(x)]
 
 
 def _savitzky_golay(x: np.ndarray, fps: float, window: float, order: float) -> np.ndarray:
+    from scipy.signal import savgol_filter
+
     length = 2 * round(window * fps / 2 - 0.5) + 1
     length = min(length, len(x) - 1 + len(x) % 2)
     return x if length <= order + 1 else savgol_filter(x, length, int(order), axis=0, mode="interp")
 
 
 def _butterworth(x: np.ndarray, fps: float, cutoff: float, order: float) -> np.ndarray:
+    from scipy.signal import butter, sosfiltfilt
+
     if cutoff >= fps / 2:
         return x
     sections = butter(int(order), cutoff, fs=fps, output="sos")

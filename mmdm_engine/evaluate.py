@@ -64,9 +64,10 @@ TUNED: tuple[Filter, ...] = (
 
 
 class Fill(Protocol):
-    """A method of in-betweening: windows → windows with [start, stop) filled, except the kept frames."""
+    """A method of in-betweening."""
 
-    def __call__(self, motions: list[Motion], start: int, stop: int, keep: list[int]) -> list[Motion]: ...
+    def __call__(self, motions: list[Motion], start: int, stop: int, keep: list[int]) -> list[Motion]:
+        """Windows of equal length → the same with [start, stop) filled, except the kept frames."""
 
 
 Clean = Callable[[list[Motion]], list[Motion]]

@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from . import kinematics
 from . import rotations as rot
@@ -111,6 +110,8 @@ def angle(rotations: np.ndarray, truth: np.ndarray, joints: tuple[int, ...] = BO
 
 def euler(rotations: np.ndarray) -> np.ndarray:
     """XYZ Euler angles in radians (about fixed X, then Y, then Z), unwrapped in time. (N, T, J, 4) → (N, T, J, 3)."""
+    from scipy.spatial.transform import Rotation  # slow to import
+
     flat = np.asarray(rotations, np.float64).reshape(-1, 4)[:, [1, 2, 3, 0]]
     angles = Rotation.from_quat(flat).as_euler("xyz").reshape(*rotations.shape[:-1], 3)
     return np.unwrap(angles, axis=1)

@@ -1,0 +1,7 @@
+"""``python -m mmdm_engine``."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())
