@@ -7,7 +7,6 @@ and whatever else a pack's maker adds per clip.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,10 +48,8 @@ class Pack:
                 arrays = {name: file[name] for name in file.files}
         except FileNotFoundError:
             raise MotionError(f"There is no pack at {path}; check the path.") from None
-        except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
+        except Exception as error:  # zipfile, zlib, struct and NumPy have no common parent
             raise MotionError(f"{path} is not a readable pack ({error}); download or make it again.") from error
-        except Exception as error:  # zlib.error and struct.error have no common parent
-            raise MotionError(f"{path} is damaged ({error}); download or make it again.") from error
         missing = [name for name in REQUIRED if name not in arrays]
         if missing:
             raise MotionError(f"{path} lacks the array {missing[0]}; it is not a motion pack.")
@@ -103,7 +100,9 @@ class Pack:
         if not isinstance(clip, str):
             return self.decode(range(len(self))[clip])
         if clip not in self.names:
-            raise MotionError(f"{self.path.name} has no clip named {clip}; it has {', '.join(self.names[:5])} and so on.")
+            raise MotionError(
+                f"{self.path.name} has no clip named {clip}; it has {', '.join(self.names[:5])} and so on."
+            )
         return self.decode(self.names.index(clip))
 
     def decode(self, clip: int, start: int = 0, stop: int | None = None) -> Motion:
@@ -114,6 +113,8 @@ class Pack:
         rotations = self.rotations[frames].astype(np.float32) / np.float32(SCALE)
         lengths = np.linalg.norm(rotations, axis=-1, keepdims=True)
         if (lengths < 0.5).any():
-            raise MotionError(f"Clip {self.names[clip]} of {self.path} holds a rotation of length zero; make the pack again.")
+            raise MotionError(
+                f"Clip {self.names[clip]} of {self.path} holds a rotation of length zero; make the pack again."
+            )
         skeleton = Skeleton(self.offsets[clip], self.exists[clip])
         return Motion(rotations / lengths, self.root[frames].copy(), skeleton, float(self.fps[clip]))
