@@ -28,6 +28,7 @@ def _behave(how, progress):
         print("standin: dying now", file=sys.stderr, flush=True)
         os._exit(9)
     if how == "hang":
+        progress(0, 10)
         time.sleep(1000)
     if how == "noise":
         print("a stray line on stdout")

@@ -99,7 +99,7 @@ def test_a_worker_that_ignores_cancel_is_killed_within_a_second_and_replaced(cli
     client.submit("ping").wait()
     pid = client._process.pid
     call = fill(client, "hang")
-    call.poll()
+    until(lambda: call.poll() or call.of)
     call.cancel()
     started = time.monotonic()
     call.wait()
