@@ -1,0 +1,49 @@
+"""Linear in, aggregator, linear out: the network of Eq. 11 and of the product priors."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .config import EncoderConfig
+from .kaa import KAA
+
+
+class Encoder(nn.Module):
+    """Predicts per-joint outputs from per-joint features and the noisy state.
+
+    The read-out sees the joint tokens and, through a path of its own, the pose token: what the whole body knows
+    reaches every joint without passing the narrow tokens. It starts at zero, so an untrained prior is its baseline.
+    """
+
+    def __init__(self, config: EncoderConfig, joints: int = 22):
+        super().__init__()
+        self.config = config
+        self.joints = joints
+        kaa = config.kaa
+        channels = config.features + config.state
+        self.embed = nn.Linear(channels, kaa.joint_dim)
+        self.kaa = KAA(kaa, joints)
+        wide = self.kaa.aggregates and kaa.joint_dim != kaa.pose_dim
+        self.embed_pose = nn.Linear(joints * channels, kaa.pose_dim) if wide else None
+        self.norm = nn.LayerNorm(kaa.joint_dim)
+        self.read = nn.Linear(kaa.joint_dim, config.outputs)
+        self.norm_pose = nn.LayerNorm(kaa.pose_dim) if wide else None
+        self.read_pose = nn.Linear(kaa.pose_dim, joints * config.outputs) if wide else None
+        for layer in (self.read, self.read_pose):
+            if layer is not None:
+                nn.init.zeros_(layer.weight)
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, features: Tensor, state: Tensor, step: Tensor, seconds: Tensor, frame_step: Tensor) -> Tensor:
+        """features (B, T, J, features), state (B, T, J, state), step (B,) int, seconds (B, T), frame_step (B,).
+
+        Returns (B, T, J, outputs).
+        """
+        x = torch.cat([features, state], dim=-1)
+        pose_seed = self.embed_pose(x.flatten(2)) if self.embed_pose is not None else None
+        h, e = self.kaa(self.embed(x), seconds, frame_step, step, pose_seed)
+        y = self.read(self.norm(h))
+        if self.read_pose is not None and self.norm_pose is not None and e is not None:
+            y = y + self.read_pose(self.norm_pose(e)).view(y.shape)
+        return y

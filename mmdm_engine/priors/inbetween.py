@@ -1,0 +1,155 @@
+"""Fill gaps: motion that fits both sides, hits every kept key exactly, and leaves all else bit-identical."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from .. import contacts
+from .. import rotations as rot
+from ..contract import Motion, MotionError
+from . import store
+from .network import InbetweenNetwork, Progress
+from .selection import joint_columns, kept
+from .solve import Job, solve
+
+PRIOR = "inbetween"
+TAKE_STEPS = 8
+"""DDIM steps of takes after the first."""
+LEGS = (1, 2, 4, 5, 7, 8)
+
+
+def fill_gap(
+    motion: Motion,
+    start: int,
+    stop: int,
+    *,
+    keep: Iterable[int] | np.ndarray | None = None,
+    joints: Iterable[str] | np.ndarray | None = None,
+    takes: int = 1,
+    seed: int = 0,
+    steps: int | None = None,
+    label: str = "",
+    one_sided: bool = False,
+    lock_feet: bool = True,
+    prior: str | Path | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> list[Motion]:
+    """Generate frames [start, stop) of a motion, one result per take.
+
+    What is generated is ignored on input and may be NaN; everything else comes back with identical bits.
+
+    keep: frames inside the range, or bool (T, 22) for single joints, that are hit exactly and condition the rest.
+    joints: generate only these (names or bool (22,)); the root position goes with the pelvis.
+    takes: take 0 is the deterministic one-pass result; further takes use eight DDIM steps with seed + i.
+    steps: DDIM steps for every take, 1 = one pass.
+    one_sided: allow a range that touches the motion's first or last frame.
+    lock_feet: hold planted feet still by two-bone IK, where the legs are generated.
+    prior: weights by name or path. progress: called with (done, of).
+
+    Raises `MotionError` for a range outside the motion or without context, NaN in the context, or unusable weights.
+    """
+    hidden = _hidden(motion, start, stop, keep, joints, one_sided)
+    network = _network(prior, device)
+    if label:
+        raise MotionError("This prior was trained without labels; leave the label empty.")
+    if takes < 1:
+        raise MotionError("At least one take is needed.")
+    results = []
+    for take in range(takes):
+        count = steps if steps is not None else (1 if take == 0 else TAKE_STEPS)
+        if not 1 <= count <= network.schedule.steps:
+            raise MotionError(f"Between 1 and {network.schedule.steps} sampling steps are possible, not {count}.")
+
+        def tick(done: int, of: int, take: int = take) -> None:
+            if progress is not None:
+                progress(take * of + done, takes * of)
+
+        solved = solve(network, [Job(motion, hidden)], steps=count, seed=seed + take, progress=tick)[0]
+        results.append(_finish(motion, hidden, *solved, lock_feet=lock_feet))
+    return results
+
+
+def fill_many(
+    motions: Sequence[Motion],
+    start: int,
+    stop: int,
+    *,
+    keep: Iterable[int] | np.ndarray | None = None,
+    lock_feet: bool = True,
+    prior: str | Path | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> list[Motion]:
+    """The same range of several motions in one batch, first takes only; for evaluation."""
+    network = _network(prior, device)
+    jobs = [Job(m, _hidden(m, start, stop, keep, None, False)) for m in motions]
+    return [
+        _finish(job.motion, job.hidden, *solved, lock_feet=lock_feet)
+        for job, solved in zip(jobs, solve(network, jobs, progress=progress), strict=True)
+    ]
+
+
+def _network(prior: str | Path | None, device: str) -> InbetweenNetwork:
+    network = store.load(prior or PRIOR, "inbetween", device)
+    assert isinstance(network, InbetweenNetwork)
+    return network
+
+
+def _hidden(
+    motion: Motion,
+    start: int,
+    stop: int,
+    keep: Iterable[int] | np.ndarray | None,
+    joints: Iterable[str] | np.ndarray | None,
+    one_sided: bool,
+) -> np.ndarray:
+    """(T, 23) mask of what to generate, after checking that there is context for it."""
+    frames = len(motion)
+    if not 0 <= start < stop <= frames:
+        raise MotionError(
+            f"The gap from {start} to {stop} does not lie inside the motion's {frames} frames; "
+            "choose a range inside it."
+        )
+    hidden = np.zeros((frames, 23), bool)
+    hidden[start:stop, joint_columns(joints)] = True
+    hidden &= ~kept(keep, frames)
+    if not hidden.any():
+        raise MotionError("Every frame of the gap is kept, so there is nothing to fill; keep fewer frames.")
+    motion.require_finite(~hidden)
+    if hidden.all(axis=0).any():
+        raise MotionError("The gap leaves no frame of the motion to start from; choose a shorter range.")
+    if not one_sided and (hidden[0].any() or hidden[-1].any()):
+        side = "before" if hidden[0].any() else "after"
+        raise MotionError(
+            f"The gap has no motion {side} it; leave at least one frame there, or allow filling from one side."
+        )
+    return hidden
+
+
+def _finish(motion: Motion, hidden: np.ndarray, rotations: np.ndarray, root: np.ndarray, lock_feet: bool) -> Motion:
+    """Generated values over the source, float32, sign-continuous with what comes before; feet held if asked."""
+    filled = _over(motion, hidden, rotations, root)
+    if lock_feet and hidden[:, LEGS].any(axis=0).all():
+        changed = hidden[:, LEGS].all(axis=1)
+        locked = contacts.lock_feet(filled, changed)
+        filled = _over(motion, hidden, locked.rotations.astype(np.float64), locked.root.astype(np.float64))
+    return filled
+
+
+def _over(motion: Motion, hidden: np.ndarray, rotations: np.ndarray, root: np.ndarray) -> Motion:
+    """The motion with its hidden entries replaced; the others keep their bits, sign included."""
+    turned = rot.normalize(rotations)
+    mask = hidden[:, :22]
+    out = np.where(mask[..., None], turned, motion.rotations)
+    for t in range(1, len(out)):  # signs follow the frame before, in generated entries only
+        flip = mask[t] & ((out[t] * out[t - 1]).sum(axis=-1) < 0)
+        out[t, flip] *= -1
+    first = mask[0] & ((out[0] * out[min(1, len(out) - 1)]).sum(axis=-1) < 0)
+    out[0, first] *= -1
+    rotations32 = np.where(mask[..., None], out.astype(np.float32), motion.rotations)
+    root32 = np.where(hidden[:, 22:], root.astype(np.float32), motion.root)
+    return motion.with_frames(rotations32, root32)

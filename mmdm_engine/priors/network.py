@@ -1,0 +1,229 @@
+"""The in-betweening and the refinement network: condition in, motion out, one batch of windows at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .. import rotations as rot
+from ..diffusion import Schedule, ddim
+from ..model.config import EncoderConfig, KAAConfig
+from ..model.encoder import Encoder
+from . import residual
+from .window import TOKEN, Bodies, Frame, find_frame, seconds_from_centre, tokens
+
+Progress = Callable[[int, int], None]
+STEPS = 50
+
+
+@dataclass(frozen=True)
+class Windows:
+    """A batch of windows of a motion, as torch tensors.
+
+    rotations (B, T, 22, 4), root (B, T, 3): the base motion in the world, which is what is observed where something
+    is, and the caller's guess (`baselines.interpolate`) elsewhere. observed (B, T, 23) bool: what is trusted. before,
+    after (B, T, 23): seconds since and until a trusted value of the column. confidence (B, T, 22) in [0, 1].
+    frame_step (B,) seconds.
+    """
+
+    rotations: Tensor
+    root: Tensor
+    observed: Tensor
+    before: Tensor
+    after: Tensor
+    confidence: Tensor
+    bodies: Bodies
+    frame_step: Tensor
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a network is told about a batch of windows, and how its answer becomes motion."""
+
+    frame: Frame
+    base_rotations: Tensor  # inside
+    base_hips: Tensor
+    features: Tensor
+    scale: Tensor
+    hidden: Tensor  # (B, T, 22, 6) state channels to generate
+    seconds: Tensor
+    frame_step: Tensor
+
+
+def _trusted_frames(observed: Tensor) -> Tensor:
+    """Frames to take heading and origin from: wholly observed ones, else those with a known pelvis, else all."""
+    whole = observed.all(dim=-1)
+    pelvis = observed[..., 0] & observed[..., 22]
+    best = torch.where(whole.any(dim=1, keepdim=True), whole, pelvis)
+    return torch.where(best.any(dim=1, keepdim=True), best, torch.ones_like(best))
+
+
+def _squash(seconds: Tensor) -> Tensor:
+    """[0, ∞] seconds → [0, 1], with most resolution below half a second."""
+    return torch.where(torch.isinf(seconds), torch.ones_like(seconds), seconds / (seconds + 0.3))
+
+
+class InbetweenNetwork(nn.Module):
+    """Fills what is not observed, as a residual over interpolation (Eq. 11, conditioned natively).
+
+    The base is SLERP and LERP between the nearest observed values of each column. Tokens describe the base, so that
+    the observed context is read as it is; masks and times to the nearest trusted frame say what the base is worth.
+    """
+
+    FEATURES = TOKEN + 6
+
+    def __init__(self, kaa: KAAConfig):
+        super().__init__()
+        self.config = EncoderConfig(kaa, self.FEATURES, residual.STATE, residual.STATE)
+        self.encoder = Encoder(self.config)
+        self.scale = residual.GapScale()
+        self.schedule = Schedule(STEPS, "cosine", zero_terminal_snr=True)
+
+    def condition(self, windows: Windows) -> Condition:
+        """Everything about the windows that does not depend on the diffusion step."""
+        observed = windows.observed
+        frame = find_frame(windows.rotations, windows.root, _trusted_frames(observed), windows.bodies)
+        base_rotations, base_hips = frame.enter(windows.rotations, windows.root)
+        joint = [windows.before[..., :22], windows.after[..., :22]]
+        features = torch.cat(
+            [
+                tokens(base_rotations, base_hips, frame, windows.frame_step),
+                torch.stack(
+                    [
+                        observed[..., :22].float(),
+                        observed[..., 22:].float().expand(*observed.shape[:2], 22),
+                        _squash(joint[0]),
+                        _squash(joint[1]),
+                        windows.confidence,
+                        windows.bodies.exists[:, None].float().expand(*observed.shape[:2], 22),
+                    ],
+                    dim=-1,
+                ),
+            ],
+            dim=-1,
+        )
+        return Condition(
+            frame, base_rotations, base_hips, features, self.scale(windows.before, windows.after),
+            residual.columns(~observed), seconds_from_centre(observed.shape[1], windows.frame_step), windows.frame_step,
+        )  # fmt: skip
+
+    def predict(self, condition: Condition, state: Tensor, step: Tensor) -> Tensor:
+        """Scaled x0 (B, T, 22, 6) from a scaled noisy state at ``step`` (B,); zero where observed."""
+        x0 = self.encoder(condition.features, state, step, condition.seconds, condition.frame_step)
+        return x0 * condition.hidden
+
+    def sample(
+        self, condition: Condition, steps: int = 1, generator: torch.Generator | None = None,
+        progress: Progress | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Unscaled residual (B, T, 22, 6). One step is the deterministic read-out; more draw another take."""
+        batch = len(condition.features)
+        noise = torch.zeros_like(condition.scale)
+        if steps > 1:
+            noise = torch.randn(noise.shape, generator=generator).to(noise)
+
+        def predict(x: Tensor, step: int) -> Tensor:
+            return self.predict(condition, x, torch.full((batch,), step, device=x.device))
+
+        state = ddim(
+            predict, noise * condition.hidden, self.schedule, self.schedule.spaced(steps),
+            restore=lambda x0: x0 * condition.hidden, renoise_first=True, progress=progress,
+        )  # fmt: skip
+        return state * condition.scale
+
+
+class RefinementNetwork(nn.Module):
+    """Takes the shake out of an observed motion (Eq. 10's task, read out in one pass from the data itself).
+
+    The observed rotations, and Gaussian smoothings of them at several widths, are written as rotation vectors around
+    one middle smoothing. Per joint and frame the network mixes them (so it starts as an ordinary filter and learns
+    where to be sharp) and adds a residual of its own in units of the noise it sees.
+    """
+
+    WIDTHS = (0.025, 0.05, 0.1, 0.2)
+    """Standard deviations of the smoothings, seconds."""
+    MIDDLE = 1
+    BANK = len(WIDTHS) + 1
+    FEATURES = TOKEN + 6 * (BANK - 1) + 3
+    OUTPUTS = residual.STATE + 2 * BANK
+
+    def __init__(self, kaa: KAAConfig):
+        super().__init__()
+        self.config = EncoderConfig(kaa, self.FEATURES, 0, self.OUTPUTS)
+        self.encoder = Encoder(self.config)
+
+    @staticmethod
+    def smooth(values: Tensor, frame_step: Tensor, width: float) -> Tensor:
+        """Gaussian filter over axis 1 of (B, T, C), renormalised at the ends. width in seconds."""
+        index = torch.arange(values.shape[1], device=values.device, dtype=values.dtype)
+        lag = (index[:, None] - index) * frame_step[:, None, None]
+        kernel = torch.exp(-0.5 * (lag / width) ** 2)
+        return (kernel / kernel.sum(dim=-1, keepdim=True)) @ values
+
+    def condition(self, windows: Windows) -> tuple[Condition, Tensor]:
+        """The condition, and the bank (B, T, 22, BANK, 6): tangents from the middle smoothing to each candidate."""
+        observed_rotations, root = windows.rotations, windows.root
+        b, t = root.shape[:2]
+        frame = find_frame(
+            observed_rotations, root, torch.ones((b, t), dtype=torch.bool, device=root.device), windows.bodies
+        )
+        rotations, hips = frame.enter(rot.continuous(observed_rotations, axis=1), root)
+        stacked = torch.cat([rotations.flatten(2), hips], dim=-1)
+        smooth = [self.smooth(stacked, windows.frame_step, width) for width in self.WIDTHS]
+        candidates = [(rotations, hips)] + [
+            (rot.normalize(x[..., :-3].reshape(b, t, 22, 4)), x[..., -3:]) for x in smooth
+        ]
+        base_rotations, base_hips = candidates[1 + self.MIDDLE]
+        bank = torch.stack([residual.difference(base_rotations, base_hips, *c) for c in candidates], dim=-2)
+        noise = self._noise(bank)
+        detail = (
+            torch.cat([bank[..., : 1 + self.MIDDLE, :], bank[..., 2 + self.MIDDLE :, :]], dim=-2) / noise[..., None, :]
+        )
+        level = torch.stack([noise[..., 0], noise[:, :, :1, 3].expand(b, t, 22)], dim=-1)
+        features = torch.cat(
+            [
+                tokens(base_rotations, base_hips, frame, windows.frame_step),
+                detail.flatten(-2).clamp(-8, 8),
+                (level * 50).log(),
+                windows.bodies.exists[:, None, :, None].float().expand(b, t, 22, 1),
+            ],
+            dim=-1,
+        )
+        hidden = torch.ones_like(base_rotations[..., :1]).expand(b, t, 22, residual.STATE)
+        seconds = seconds_from_centre(t, windows.frame_step)
+        return Condition(frame, base_rotations, base_hips, features, noise, hidden, seconds, windows.frame_step), bank
+
+    def _noise(self, bank: Tensor) -> Tensor:
+        """(B, T, 22, 6) size of the finest detail per joint over the window, rotation and root apart."""
+        fine = bank[..., 0, :] - bank[..., 1, :]
+        turn = fine[..., :3].square().mean(dim=(1, 3), keepdim=True).sqrt()
+        shift = fine[:, :, :1, 3:].square().mean(dim=(1, 2, 3), keepdim=True).sqrt().expand_as(turn)
+        b, t = fine.shape[:2]
+        return torch.cat([turn.expand(b, t, 22, 3), shift.expand(b, t, 22, 3)], dim=-1).clamp(min=1e-4)
+
+    def predict(self, condition: Condition, bank: Tensor) -> Tensor:
+        """Unscaled residual (B, T, 22, 6) from the middle smoothing."""
+        b, t = bank.shape[:2]
+        empty = torch.zeros((b, t, 22, 0), device=bank.device)
+        step = torch.zeros(b, dtype=torch.long, device=bank.device)
+        out = self.encoder(condition.features, empty, step, condition.seconds, condition.frame_step)
+        free, mix = out.split([residual.STATE, 2 * self.BANK], dim=-1)
+        weights = mix.unflatten(-1, (2, self.BANK)).softmax(dim=-1)
+        turn = (weights[..., 0, :, None] * bank[..., :3]).sum(dim=-2)
+        shift = (weights[..., 1, :, None] * bank[..., 3:]).sum(dim=-2)
+        return torch.cat([turn, shift], dim=-1) + free * condition.scale
+
+
+Network = InbetweenNetwork | RefinementNetwork
+NETWORKS: dict[str, type[InbetweenNetwork] | type[RefinementNetwork]] = {
+    "inbetween": InbetweenNetwork,
+    "refinement": RefinementNetwork,
+}
+
+
+def parameters(network: nn.Module) -> int:
+    """Number of trained values."""
+    return sum(p.numel() for p in network.parameters())

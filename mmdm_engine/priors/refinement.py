@@ -1,0 +1,272 @@
+"""Refine: take the shake out of a motion without being told how strong it is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.interpolate import CubicSpline
+from scipy.ndimage import gaussian_filter1d
+
+from .. import contacts
+from .. import rotations as rot
+from ..contract import Motion, MotionError
+from . import residual, store
+from .inbetween import LEGS
+from .network import Progress, RefinementNetwork, Windows
+from .selection import joint_columns
+from .solve import BATCH, TOP_RATE
+from .window import Bodies
+
+PRIOR = "refinement"
+WINDOW = 64
+"""Frames of a window; neighbours overlap by half and are cross-faded."""
+RAMP = 0.12
+"""Seconds over which the correction fades in at a border inside the take."""
+FAST_SMOOTHING = 0.5 / TOP_RATE
+"""Standard deviation, seconds, of the filter before decimation of takes above the top rate."""
+
+
+def refine(
+    motion: Motion,
+    start: int = 0,
+    stop: int | None = None,
+    *,
+    joints: Iterable[str] | np.ndarray | None = None,
+    strength: float = 1.0,
+    confidence: np.ndarray | None = None,
+    lock_feet: bool = True,
+    prior: str | Path | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> Motion:
+    """Clean frames [start, stop); outside, and in joints not chosen, bits are untouched.
+
+    strength: 0 = identity, 1 = the prior's answer; in between along the shortest way. confidence: (T, 22) in [0, 1];
+    the correction of a joint and frame is scaled by 1 − confidence. joints, prior, device, progress: as for
+    `fill_gap`.
+    """
+    stop = len(motion) if stop is None else stop
+    _check(motion, start, stop, strength)
+    weight = _weights(motion, start, stop, strength, joints, confidence)
+    if not weight.any():
+        return motion
+    margin = round(motion.fps)
+    first, last = max(0, start - margin), min(len(motion), stop + margin)
+    part = motion.slice(first, last)
+    network = _network(prior, device)
+    clean = _clean(network, [part], progress)[0]
+    return _blend(motion, first, part, clean, weight, lock_feet)
+
+
+def refine_many(
+    motions: Sequence[Motion],
+    *,
+    lock_feet: bool = True,
+    prior: str | Path | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> list[Motion]:
+    """Whole motions of any lengths in shared batches; for evaluation."""
+    for motion in motions:
+        _check(motion, 0, len(motion), 1.0)
+    network = _network(prior, device)
+    out = []
+    for motion, clean in zip(motions, _clean(network, motions, progress), strict=True):
+        weight = _weights(motion, 0, len(motion), 1.0, None, None)
+        out.append(_blend(motion, 0, motion, clean, weight, lock_feet))
+    return out
+
+
+def _network(prior: str | Path | None, device: str) -> RefinementNetwork:
+    network = store.load(prior or PRIOR, "refinement", device)
+    assert isinstance(network, RefinementNetwork)
+    return network
+
+
+def _check(motion: Motion, start: int, stop: int, strength: float) -> None:
+    if not 0 <= start < stop <= len(motion):
+        raise MotionError(
+            f"The range from {start} to {stop} does not lie inside the motion's {len(motion)} frames; "
+            "choose a range inside it."
+        )
+    if not 0 <= strength <= 1:
+        raise MotionError(f"The strength must lie between 0 and 1, not at {strength}.")
+    if len(motion) < 4:
+        raise MotionError("Refining needs at least four frames; choose a longer take.")
+    motion.require_finite()
+
+
+def _weights(
+    motion: Motion,
+    start: int,
+    stop: int,
+    strength: float,
+    joints: Iterable[str] | np.ndarray | None,
+    confidence: np.ndarray | None,
+) -> np.ndarray:
+    """(T, 23) share of the correction that is applied; fades in at borders that lie inside the take."""
+    frames = len(motion)
+    index = np.arange(frames)
+    ramp = max(RAMP * motion.fps, 1.0)
+    inside = (index >= start) & (index < stop)
+    left = np.ones(frames) if start == 0 else np.clip((index - start + 1) / (ramp + 1), 0, 1)
+    right = np.ones(frames) if stop == frames else np.clip((stop - index) / (ramp + 1), 0, 1)
+    fade = np.sin(np.minimum(left, right) * np.pi / 2) ** 2 * inside
+    weight = strength * fade[:, None] * joint_columns(joints)
+    if confidence is not None:
+        confidence = np.asarray(confidence, np.float64)
+        if confidence.shape != (frames, 22) or not np.isfinite(confidence).all():
+            raise MotionError(f"The confidence must be finite and of shape ({frames}, 22), not {confidence.shape}.")
+        doubt = 1 - np.clip(confidence, 0, 1)
+        weight = weight * np.concatenate([doubt, doubt[:, :1]], axis=1)
+    return weight
+
+
+def _clean(
+    network: RefinementNetwork, motions: Sequence[Motion], progress: Progress | None
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The prior's answer for every frame: (rotations, root) float64 per motion."""
+    strides = [max(1, math.ceil(m.fps / TOP_RATE - 0.01)) for m in motions]
+    full = [_presmoothed(m, stride) for m, stride in zip(motions, strides, strict=True)]
+    grids = [_grid(len(m), stride) for m, stride in zip(motions, strides, strict=True)]
+    taken = [(r[g], p[g]) for (r, p), g in zip(full, grids, strict=True)]
+    solved = _solve(network, motions, strides, taken, progress)
+    out = []
+    for (r, p), grid, stride, base, new in zip(full, grids, strides, taken, solved, strict=True):
+        if stride == 1:
+            out.append(new)
+            continue
+        turn = rot.log(rot.multiply(rot.conjugate(base[0]), new[0]))
+        frames = np.arange(len(r))
+        turn = CubicSpline(grid, turn, axis=0)(frames)
+        shift = CubicSpline(grid, new[1] - base[1], axis=0)(frames)
+        out.append((rot.multiply(r, rot.exp(turn)), p + shift))
+    return out
+
+
+def _presmoothed(motion: Motion, stride: int) -> tuple[np.ndarray, np.ndarray]:
+    """Float64 sign-continuous arrays; takes that will be decimated are band-limited first."""
+    rotations = rot.continuous(rot.normalize(motion.rotations.astype(np.float64)))
+    root = motion.root.astype(np.float64)
+    if stride > 1:
+        sigma = FAST_SMOOTHING * motion.fps
+        rotations = rot.normalize(gaussian_filter1d(rotations, sigma, axis=0, mode="nearest"))
+        root = gaussian_filter1d(root, sigma, axis=0, mode="nearest")
+    return rotations, root
+
+
+def _grid(frames: int, stride: int) -> np.ndarray:
+    """Every ``stride``-th frame, as many as fit, from the first."""
+    return np.arange(0, frames, stride)
+
+
+def _solve(
+    network: RefinementNetwork,
+    motions: Sequence[Motion],
+    strides: Sequence[int],
+    taken: Sequence[tuple[np.ndarray, np.ndarray]],
+    progress: Progress | None,
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Overlapping windows through the network; the corrections of overlapping windows are cross-faded."""
+    device = next(network.parameters()).device
+    places: dict[int, list[tuple[int, int]]] = {}
+    for i, (rotations, _) in enumerate(taken):
+        length = min(WINDOW, len(rotations))
+        count = max(1, math.ceil((len(rotations) - length) / (WINDOW // 2)) + 1)
+        for k in range(count):
+            begin = round(k * (len(rotations) - length) / max(count - 1, 1))
+            places.setdefault(length, []).append((i, begin))
+    batches = [(length, group[k : k + BATCH]) for length, group in places.items() for k in range(0, len(group), BATCH)]
+    totals = [np.zeros((len(r), 22, 6)) for r, _ in taken]
+    weights = [np.zeros((len(r), 1, 1)) for r, _ in taken]
+    for done, (length, group) in enumerate(batches):
+        windows = _windows(length, group, motions, strides, taken, device)
+        with torch.inference_mode():
+            condition, bank = network.condition(windows)
+            state = network.predict(condition, bank)
+            clean = residual.add(condition.base_rotations, condition.base_hips, state)
+            rotations, root = condition.frame.leave(*clean)
+            turn = rot.log(rot.multiply(rot.conjugate(windows.rotations), rotations))
+            shift = root - windows.root
+        correction = np.zeros((len(group), length, 22, 6))
+        correction[..., :3] = turn.double().cpu().numpy()
+        correction[:, :, 0, 3:] = shift.double().cpu().numpy()
+        rise = np.minimum(np.arange(1, length + 1), np.arange(length, 0, -1))[:, None, None] / length
+        for (i, begin), values in zip(group, correction, strict=True):
+            totals[i][begin : begin + length] += rise * values
+            weights[i][begin : begin + length] += rise
+        if progress is not None:
+            progress(done + 1, len(batches))
+    out = []
+    for (rotations, root), total, weight in zip(taken, totals, weights, strict=True):
+        mean = total / weight
+        out.append((rot.multiply(rotations, rot.exp(mean[..., :3])), root + mean[:, 0, 3:]))
+    return out
+
+
+def _windows(
+    length: int,
+    group: Sequence[tuple[int, int]],
+    motions: Sequence[Motion],
+    strides: Sequence[int],
+    taken: Sequence[tuple[np.ndarray, np.ndarray]],
+    device: torch.device,
+) -> Windows:
+    rotations = np.stack([taken[i][0][b : b + length] for i, b in group])
+    root = np.stack([taken[i][1][b : b + length] for i, b in group])
+    root = root - root.mean(axis=1, keepdims=True)
+    count = len(group)
+    skeletons = [motions[i].skeleton for i, _ in group]
+    bodies = Bodies(
+        torch.from_numpy(np.stack([s.offsets for s in skeletons])).to(device),
+        torch.from_numpy(np.stack([s.exists for s in skeletons])).to(device),
+    )
+    zero = torch.zeros((count, length, 23), device=device)
+    return Windows(
+        torch.from_numpy(rotations).float().to(device),
+        torch.from_numpy(root).float().to(device),
+        torch.ones((count, length, 23), dtype=torch.bool, device=device),
+        zero,
+        zero,
+        torch.ones((count, length, 22), device=device),
+        bodies,
+        torch.tensor([strides[i] / motions[i].fps for i, _ in group], dtype=torch.float32, device=device),
+    )
+
+
+def _blend(
+    motion: Motion,
+    first: int,
+    part: Motion,
+    clean: tuple[np.ndarray, np.ndarray],
+    weight: np.ndarray,
+    lock_feet: bool,
+) -> Motion:
+    """Apply the weighted correction to the motion; entries of weight zero keep their bits."""
+    last = first + len(part)
+    w = weight[first:last]
+    source = part.rotations.astype(np.float64)
+    turn = rot.log(rot.multiply(rot.conjugate(rot.normalize(source)), clean[0]))
+    rotations = motion.rotations.astype(np.float64)
+    root = motion.root.astype(np.float64)
+    rotations[first:last] = rot.multiply(rot.normalize(source), rot.exp(turn * w[:, :22, None]))
+    root[first:last] += (clean[1] - root[first:last]) * w[:, 22:]
+    refined = _over(motion, weight > 0, rotations, root)
+    if lock_feet and (weight[:, LEGS] > 0).any(axis=0).all():
+        changed = (weight[:, LEGS] > 0).all(axis=1)
+        locked = contacts.lock_feet(refined, changed)
+        refined = _over(motion, weight > 0, locked.rotations.astype(np.float64), locked.root.astype(np.float64))
+    return refined
+
+
+def _over(motion: Motion, changed: np.ndarray, rotations: np.ndarray, root: np.ndarray) -> Motion:
+    """Changed entries over the source's bits; the hemisphere of the source is kept."""
+    sign = np.where((rotations * motion.rotations).sum(axis=-1, keepdims=True) < 0, -1.0, 1.0)
+    return motion.with_frames(
+        np.where(changed[:, :22, None], (rotations * sign).astype(np.float32), motion.rotations),
+        np.where(changed[:, 22:], root.astype(np.float32), motion.root),
+    )

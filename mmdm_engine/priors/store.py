@@ -1,0 +1,105 @@
+"""Shipped and trained weights: one ``.safetensors`` and one ``.json`` model card per prior."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from ..contract import MotionError
+from ..model.config import kaa_from_dict, to_dict
+from .network import NETWORKS, Network
+
+WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
+FORMAT = 1
+
+
+def shipped() -> list[str]:
+    """Names of the priors that come with the engine."""
+    return sorted(p.stem for p in WEIGHTS.glob("*.safetensors") if p.with_suffix(".json").exists())
+
+
+def resolve(prior: str | Path) -> Path:
+    """A shipped prior's name or a path → its ``.safetensors`` file."""
+    path = Path(prior)
+    if path.suffix != ".safetensors":
+        path = WEIGHTS / f"{prior}.safetensors"
+    if not path.is_file():
+        known = ", ".join(shipped()) or "none"
+        raise MotionError(f"There are no weights at {path}; choose a .safetensors file or a shipped prior ({known}).")
+    return path
+
+
+def save(network: Network, kind: str, card: dict[str, Any], path: Path) -> None:
+    """Write weights (float16, tables float32) and the card beside them; both appear whole or not at all."""
+    tensors = {
+        name: (value if name.startswith("scale.") else value.half()).detach().contiguous().cpu()
+        for name, value in network.state_dict().items()
+    }
+    card = {"format": FORMAT, "kind": kind, "kaa": to_dict(network.config.kaa), **card}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    save_file(tensors, partial)
+    partial.replace(path)
+    text = json.dumps(card, indent=1, ensure_ascii=False) + "\n"
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path.with_suffix(".json"))
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """The model card beside a weights file."""
+    try:
+        card = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MotionError(
+            f"The model card {path.with_suffix('.json')} is missing; restore it beside the weights."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise MotionError(
+            f"The model card of {path.name} cannot be read ({error}); install the weights again."
+        ) from None
+    if card.get("format") != FORMAT or card.get("kind") not in NETWORKS:
+        raise MotionError(f"{path.name} was made for another version of this engine; install matching weights.")
+    return card
+
+
+@lru_cache(maxsize=8)
+def _load(path: Path, changed: int, device: str) -> Network:
+    card = read_card(path)
+    network = NETWORKS[card["kind"]](kaa_from_dict(card["kaa"]))
+    try:
+        tensors = {name: value.float() for name, value in load_file(path).items()}
+        network.load_state_dict(tensors)
+    except (SafetensorError, RuntimeError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise MotionError(f"The weights {path.name} are damaged ({reason}); install them again.") from None
+    if not all(bool(torch.isfinite(v).all()) for v in tensors.values()):
+        raise MotionError(f"The weights {path.name} hold NaN or infinite numbers; install them again.")
+    return network.to(device).eval().requires_grad_(False)
+
+
+def load(prior: str | Path, kind: str, device: str = "auto") -> Network:
+    """A ready network, kept in memory for the next call. device: "auto", "cpu", "cuda", "mps"."""
+    path = resolve(prior)
+    network = _load(path, path.stat().st_mtime_ns, choose_device(device))
+    if not isinstance(network, NETWORKS[kind]):
+        raise MotionError(f"{path.name} is not a prior for {kind}; choose one that is.")
+    return network
+
+
+def choose_device(device: str = "auto") -> str:
+    """The fastest device there is, or the one asked for."""
+    if device != "auto":
+        try:
+            torch.empty(1, device=device)
+        except (RuntimeError, AssertionError):
+            raise MotionError(f"The device {device} is not available here; choose auto or cpu.") from None
+        return device
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"

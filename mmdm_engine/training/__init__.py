@@ -1,0 +1,1 @@
+"""Packs → windows → corruption → loss → Lightning Fabric loop. Everything after the pack is batched on the device."""

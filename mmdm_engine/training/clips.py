@@ -1,0 +1,135 @@
+"""A pack decoded once onto the training device, and windows cut from it in batch."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .. import rotations as rot
+from ..contract import MIRROR, MotionError
+from ..pack import Pack
+from ..priors.window import Bodies
+
+LOCOMOTION = re.compile(r"walk|run|jog|march|stride|locomotion|navigate|zombie", re.IGNORECASE)
+LOCOMOTION_SHARE = 0.35
+UNRELIABLE_CONTACT = ("uneven_ground", "props", "skeleton_assumed")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Clean windows: rotations (B, T, 22, 4), root (B, T, 3), frame_step (B,) seconds.
+
+    contact: (B,) bool, whether the feet of the source clip can be believed.
+    """
+
+    rotations: Tensor
+    root: Tensor
+    bodies: Bodies
+    frame_step: Tensor
+    contact: Tensor
+
+
+class Clips:
+    """All frames of a pack on one device.
+
+    held_out: use the clips kept apart for early stopping (True), the others (False), or all (None). The choice hangs
+        on each clip's name alone, about one in sixteen.
+    """
+
+    def __init__(self, pack: Pack, device: torch.device | str = "cpu", held_out: bool | None = False):
+        if len(set(pack.fps.tolist())) != 1:
+            raise MotionError(f"{pack.path} mixes frame rates; make it again with one.")
+        self.fps = float(pack.fps[0])
+        self.device = torch.device(device)
+        chosen = [
+            i for i, name in enumerate(pack.names)
+            if held_out is None or (zlib.crc32(name.encode()) % 16 == 0) == held_out
+        ]  # fmt: skip
+        if not chosen:
+            raise MotionError(f"{pack.path} has too few clips to train on; add more takes.")
+        quaternions = torch.from_numpy(pack.rotations).to(self.device).float()
+        self.rotations = quaternions / quaternions.norm(dim=-1, keepdim=True).clamp(min=0.5)
+        self.root = torch.from_numpy(pack.root).to(self.device)
+        self.start = torch.tensor(pack.start[chosen], device=self.device)
+        self.length = torch.tensor(pack.length[chosen], device=self.device)
+        self.offsets = torch.tensor(pack.offsets[chosen], device=self.device)
+        self.exists = torch.tensor(pack.exists[chosen], device=self.device)
+        flags = pack.extra.get("flags")
+        self.contact = torch.tensor(
+            [flags is None or not any(f in str(flags[i]) for f in UNRELIABLE_CONTACT) for i in chosen],
+            device=self.device,
+        )
+        moving = torch.tensor([bool(LOCOMOTION.search(pack.labels[i])) for i in chosen], device=self.device)
+        frames = self.length.float()
+        share = frames[moving].sum() / frames.sum()
+        boost = (1 - share) / share * LOCOMOTION_SHARE / (1 - LOCOMOTION_SHARE) if 0 < share < LOCOMOTION_SHARE else 1.0
+        self.weight = torch.where(moving, frames * boost, frames)
+
+    def __len__(self) -> int:
+        return len(self.length)
+
+    def sample(self, batch: int, frames: int, fps: float, generator: torch.Generator, augment: bool = True) -> Batch:
+        """Random windows resampled to ``fps``; mirrored, time-warped 0.8-1.25 and re-proportioned with ``augment``."""
+
+        def uniform(*shape: int) -> Tensor:
+            return torch.rand(shape, generator=generator).to(self.device)
+
+        rate = (
+            self.fps
+            / fps
+            * (2 ** ((uniform(batch) - 0.5) * 0.64) if augment else torch.ones(batch, device=self.device))
+        )
+        span = rate * (frames - 1)
+        fits = self.length > float(span.max()) + 1
+        if not fits.any():
+            raise MotionError(f"No clip is {float(span.max()) / self.fps:.1f} s long; train on longer takes.")
+        clip = torch.multinomial((self.weight * fits).cpu(), batch, replacement=True, generator=generator).to(
+            self.device
+        )
+        first = uniform(batch) * (self.length[clip] - 1 - span)
+        time = first[:, None] + rate[:, None] * torch.arange(frames, device=self.device)
+        low = time.floor().long().clamp(max=self.length[clip][:, None] - 2)
+        part = (time - low)[..., None]
+        low = low + self.start[clip][:, None]
+        a, b = self.rotations[low], self.rotations[low + 1]
+        rotations = rot.normalize(a + part[..., None] * (b - a))  # neighbours at 60 fps: chord and arc agree
+        root = self.root[low] + part * (self.root[low + 1] - self.root[low])
+        bodies = Bodies(self.offsets[clip], self.exists[clip])
+        if augment:
+            rotations, root, bodies = _mirror(rotations, root, bodies, uniform(batch) < 0.5)
+            bodies = _proportions(bodies, uniform(batch, 4))
+        step = torch.full((batch,), 1 / fps, device=self.device)
+        return Batch(rotations, root, bodies, step, self.contact[clip])
+
+
+def _mirror(rotations: Tensor, root: Tensor, bodies: Bodies, which: Tensor) -> tuple[Tensor, Tensor, Bodies]:
+    """Swap left and right of the chosen samples: reflection in the plane x = 0."""
+    swap = list(MIRROR)
+    flip_q = torch.tensor([1.0, 1.0, -1.0, -1.0], device=root.device)
+    flip_x = torch.tensor([-1.0, 1.0, 1.0], device=root.device)
+    offsets = torch.where(which[:, None, None], bodies.offsets[:, swap] * flip_x, bodies.offsets)
+    exists = torch.where(which[:, None], bodies.exists[:, swap], bodies.exists)
+    rotations = torch.where(which[:, None, None, None], rotations[:, :, swap] * flip_q, rotations)
+    return rotations, torch.where(which[:, None, None], root * flip_x, root), Bodies(offsets, exists)
+
+
+def _proportions(bodies: Bodies, u: Tensor) -> Bodies:
+    """Vary arm length and shoulder breadth by ±12 %, torso height by ±12 %, and where on the torso spine1 sits.
+
+    Legs keep their proportions, since changing them would make planted feet slide.
+    """
+    scale = 1 + 0.24 * (u - 0.5)
+    offsets = bodies.offsets.clone()
+    offsets[:, [16, 17, 18, 19, 20, 21]] *= scale[:, :1, None]
+    offsets[:, [13, 14]] *= scale[:, 1:2, None]
+    offsets[:, [3, 6, 9, 12, 15]] *= scale[:, 2:3, None]
+    shift = (u[:, 3:4] * 0.6) * offsets[:, 6]
+    move = (offsets[:, 3].norm(dim=-1) < 0.01)[:, None]  # spine1 on the pelvis in most of the pack
+    shift = torch.where(move, shift, torch.zeros_like(shift))
+    offsets[:, 3] += shift
+    offsets[:, 6] -= shift
+    return Bodies(offsets, bodies.exists)

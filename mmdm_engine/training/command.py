@@ -1,0 +1,165 @@
+"""``python -m mmdm_engine train``: train or continue a prior, and export it with its model card."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import platform
+import subprocess
+from dataclasses import asdict, fields, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+EXAMPLE = """example:
+  python -m mmdm_engine train inbetween --data train.npz --run runs/inbetween --minutes 60
+  python -m mmdm_engine train inbetween --data train.npz --run runs/inbetween --minutes 60 --max-minutes 9 --resume
+  python -m mmdm_engine train inbetween --data train.npz --run runs/more --init inbetween --export my.safetensors
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``train``."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EXAMPLE
+    parser.add_argument("task", choices=["inbetween", "refinement"])
+    parser.add_argument("--data", type=Path, required=True, help="pack (.npz), see `python -m mmdm_engine pack`")
+    parser.add_argument("--run", type=Path, required=True, help="folder for checkpoint, loss.csv and loss.png")
+    parser.add_argument("--minutes", type=float, default=60, help="the whole budget; the learning rate follows it")
+    parser.add_argument("--max-minutes", type=float, help="stop after so long in this call; continue with --resume")
+    parser.add_argument("--resume", action="store_true", help="continue the run in --run")
+    parser.add_argument("--init", help="start from the weights of a shipped prior or a .safetensors file")
+    parser.add_argument("--export", type=Path, help="write the best weights and their model card here at the end")
+    parser.add_argument("--size", default="product", help="network size by name (see model/config.py)")
+    parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="network fields to override")
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--batch-frames", type=int, help="frames per batch")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, help="CPU threads")
+    parser.add_argument("--compile", action="store_true", help="torch.compile the network (worth it on a GPU)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train; returns the exit code."""
+    import torch
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from ..contract import MotionError
+    from ..model.config import ENCODERS, kaa_from_dict, to_dict
+    from ..priors import store
+    from ..priors.network import parameters
+    from . import loop, losses
+    from .tasks import TASKS
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    if args.size not in ENCODERS:
+        raise MotionError(f"There is no size {args.size}; choose one of {', '.join(ENCODERS)}.")
+    kaa = ENCODERS[args.size]
+    ledger: list[dict[str, Any]] = []
+    if args.init:
+        card = store.read_card(store.resolve(args.init))
+        kaa, ledger = kaa_from_dict(card["kaa"]), list(card.get("ledger", []))
+    kaa = replace(kaa, **dict(_override(item, kaa) for item in args.set))
+    torch.manual_seed(args.seed)
+    weights = losses.Weights()
+    task = TASKS[args.task](kaa, weights)
+    if args.init:
+        task.network.load_state_dict(store.load(args.init, args.task, "cpu").state_dict())  # type: ignore[arg-type]
+    recipe = loop.Recipe(
+        minutes=args.minutes, max_minutes=args.max_minutes, learning_rate=args.learning_rate, seed=args.seed,
+        compile=args.compile, **({"batch_frames": args.batch_frames} if args.batch_frames else {}),
+    )  # fmt: skip
+    print(f"{args.task}: {parameters(task.network) / 1e6:.2f} M parameters, {to_dict(kaa)}", flush=True)
+
+    bar = Progress(
+        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"), TimeRemainingColumn()
+    )
+    with bar:
+        line = bar.add_task(args.task, total=recipe.minutes * 60)
+
+        def report(state: dict[str, Any]) -> None:
+            progress = state["progress"]
+            speed = progress.windows / max(progress.seconds, 1e-9)
+            text = f"step {progress.step}  loss {state['loss']:.4f}  {speed:.0f} windows/s"
+            bar.update(line, completed=progress.seconds, description=text)
+            if "scores" in state:
+                scores = "  ".join(f"{k} {v:.3f}" for k, v in state["scores"].items())
+                bar.console.print(f"{progress.seconds / 60:6.1f} min  {text}  held out: {scores}")
+
+        best, progress = loop.train(task, args.data, args.run, recipe, args.resume, report)
+    plot(args.run / "loss.csv", args.run / "loss.png")
+    if args.export:
+        entry = {
+            "date": date.today().isoformat(), "device": _device(), "minutes": round(progress.seconds / 60, 1),
+            "steps": progress.step, "windows": progress.windows, "data": args.data.name, "seed": args.seed,
+            "learning_rate": args.learning_rate, "batch_frames": recipe.batch_frames, "revision": _revision(),
+            "init": args.init, "loss_weights": asdict(weights),
+        }  # fmt: skip
+        card = {
+            "licence": "GPL-3.0-or-later",
+            "data": "CMU Graphics Lab Motion Capture Database (mocap.cs.cmu.edu, NSF EIA-0196217), free to use"
+            if args.data.parent.name == "cmu" else args.data.name,
+            "parameters": parameters(task.network), "ledger": [*ledger, entry],
+        }  # fmt: skip
+        store.save(best.network, args.task, card, args.export)  # type: ignore[arg-type]
+        print(f"wrote {args.export} and its model card")
+    return 0
+
+
+def _override(item: str, kaa: Any) -> tuple[str, Any]:
+    from ..contract import MotionError
+
+    name, _, text = item.partition("=")
+    if name not in {f.name for f in fields(kaa)}:
+        raise MotionError(f"The network has no field {name}; it has {', '.join(f.name for f in fields(kaa))}.")
+    kind = type(getattr(kaa, name))
+    return name, text.lower() == "true" if kind is bool else kind(text)
+
+
+def plot(table: Path, out: Path) -> None:
+    """Loss terms and held-out ratios against minutes, as a picture."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    with table.open() as file:
+        rows = list(csv.DictReader(file))
+    if not rows:
+        return
+    minutes = [float(r["minutes"]) for r in rows]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4))
+    for name in rows[0]:
+        values = [float(r[name]) for r in rows]
+        if name.startswith("held_out_"):
+            right.plot(minutes, values, marker=".", label=name.removeprefix("held_out_"))
+        elif name not in ("step", "minutes", "rate"):
+            left.plot(minutes, values, label=name)
+    left.set(xlabel="minutes", ylabel="loss", yscale="log", title="training")
+    right.set(xlabel="minutes", ylabel="ratio to the base motion", title="held-out clips of the training subjects")
+    for axis in (left, right):
+        axis.legend(fontsize=8)
+        axis.grid(alpha=0.3)
+    figure.tight_layout()
+    figure.savefig(out, dpi=110)
+    plt.close(figure)
+
+
+def _device() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"CPU, {torch.get_num_threads()} threads of {os.cpu_count()}, {platform.machine()}"
+
+
+def _revision() -> str:
+    try:
+        return subprocess.run(
+            ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, timeout=10,
+            cwd=Path(__file__).parent,
+        ).stdout.strip() or "unknown"  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"

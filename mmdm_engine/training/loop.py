@@ -1,0 +1,209 @@
+"""The training loop: Lightning Fabric, a time budget instead of a step count, runs that resume where they stopped."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning_fabric as lightning
+import torch
+from torch import Tensor, nn
+
+from ..pack import Pack
+from . import losses
+from .clips import Clips
+from .tasks import TOKENS, Task
+
+Report = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What decides a run besides its data and network.
+
+    minutes: the whole budget; the learning rate follows the share of it that is spent, so a run may be cut in chunks.
+    max_minutes: stop (resumably) after so long in this call; None = to the end of the budget.
+    batch_frames: frames per batch.
+    """
+
+    minutes: float = 60.0
+    max_minutes: float | None = None
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    warmup: float = 0.02
+    ema: float = 0.999
+    batch_frames: int = TOKENS
+    seed: int = 0
+    checkpoint_minutes: float = 3.0
+    compile: bool = False
+
+
+class EMA:
+    """Exponential moving average of the weights, with a ramp so that the first steps count."""
+
+    def __init__(self, module: nn.Module, decay: float):
+        self.module = copy.deepcopy(module).eval().requires_grad_(False)
+        self.decay = decay
+
+    @torch.no_grad()
+    def update(self, module: nn.Module, step: int) -> None:
+        """Move towards the weights of ``module``."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for mine, new in zip(self.module.parameters(), module.parameters(), strict=True):
+            mine.lerp_(new, 1 - decay)
+
+
+def learning_rate(share: float, recipe: Recipe) -> float:
+    """Linear warm-up, then cosine to two percent, over the share of the budget that is spent."""
+    if share < recipe.warmup:
+        return recipe.learning_rate * max(share / recipe.warmup, 0.01)
+    rest = min((share - recipe.warmup) / (1 - recipe.warmup), 1.0)
+    return recipe.learning_rate * (0.02 + 0.98 * (1 + math.cos(math.pi * rest)) / 2)
+
+
+@dataclass
+class Progress:
+    """Where a run stands; stored in its checkpoint."""
+
+    step: int = 0
+    seconds: float = 0.0
+    windows: int = 0
+    best: float = math.inf
+
+
+def matrix_rate(device: torch.device) -> float:
+    """FLOP/s of a large matrix product here, in the dtype that training uses: what throughput is measured against."""
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    size = 8192 if device.type == "cuda" else 1024
+    a = torch.randn(size, size, device=device, dtype=dtype)
+
+    def timed(count: int) -> float:
+        begin = time.perf_counter()
+        for _ in range(count):
+            a @ a
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - begin
+
+    timed(2)
+    return 5 * 2 * size**3 / timed(5)
+
+
+def train(
+    task: Task, pack: Path, run: Path, recipe: Recipe, resume: bool, report: Report
+) -> tuple[nn.Module, Progress]:
+    """Train a task's network on a pack.
+
+    Writes checkpoint.pt and loss.csv into ``run``. Returns the averaged task that scored best on held-out clips, and
+    the progress made. report: called about every two seconds with the state of the run.
+    """
+    fabric = lightning.Fabric(
+        accelerator="auto", devices="auto" if torch.cuda.is_available() else 1,
+        precision="bf16-mixed" if torch.cuda.is_available() else "32-true",
+    )  # fmt: skip
+    fabric.launch()
+    run.mkdir(parents=True, exist_ok=True)
+    data = Pack.load(pack)
+    clips, held_out = Clips(data, fabric.device), Clips(data, fabric.device, held_out=True)
+    checkpoint = run / "checkpoint.pt"
+    fresh = not (resume and checkpoint.exists())
+    task.to(fabric.device)
+    if fresh:
+        fabric.seed_everything(recipe.seed, verbose=False)
+        task.prepare(clips, torch.Generator().manual_seed(recipe.seed))
+    ema = EMA(task, recipe.ema)
+    best = EMA(task, 0.0)
+    decayed = [p for p in task.parameters() if p.ndim > 1]
+    plain = [p for p in task.parameters() if p.ndim <= 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}],
+        lr=recipe.learning_rate, betas=(0.9, 0.98), fused=fabric.device.type == "cuda",
+    )  # fmt: skip
+    model, optimizer = fabric.setup(torch.compile(task) if recipe.compile else task, optimizer)
+    progress = Progress()
+    state: dict[str, Any] = {
+        "task": task, "ema": ema.module, "best": best.module, "optimizer": optimizer, "progress": asdict(progress),
+    }  # fmt: skip
+    if not fresh:
+        fabric.load(checkpoint, state)
+        progress = Progress(**state["progress"])
+
+    def save() -> None:
+        state["progress"] = asdict(progress)
+        partial = checkpoint.with_suffix(".partial")
+        fabric.save(partial, state)
+        if fabric.is_global_zero:
+            partial.replace(checkpoint)
+
+    log = _Log(run / "loss.csv", append=not fresh) if fabric.is_global_zero else None
+    budget = recipe.minutes * 60
+    limit = progress.seconds + (recipe.max_minutes * 60 if recipe.max_minutes else math.inf)
+    spent_before, begin = progress.seconds, time.monotonic()
+    last_save = last_report = last_score = begin
+    sums: dict[str, Tensor] = {}
+    counted = 0
+    while progress.seconds < min(budget, limit):
+        generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + progress.step * 64 + fabric.global_rank)
+        rate = learning_rate(progress.seconds / budget, recipe)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        batch, windows = task.draw(clips, recipe.batch_frames, generator)
+        terms = model(batch, windows, generator)
+        loss = losses.total(terms, task.weights)
+        optimizer.zero_grad()
+        fabric.backward(loss)
+        fabric.clip_gradients(model, optimizer, max_norm=1.0, error_if_nonfinite=True)
+        optimizer.step()
+        ema.update(task, progress.step)
+        progress.step += 1
+        progress.windows += len(batch.root) * fabric.world_size
+        now = time.monotonic()
+        progress.seconds = spent_before + now - begin
+        for name, value in {**terms, "total": loss}.items():
+            sums[name] = sums.get(name, torch.zeros((), device=fabric.device)) + value.detach()
+        counted += 1
+        done = progress.seconds >= min(budget, limit)
+        if now - last_report > 2 or done:
+            last_report = now
+            report({"progress": progress, "rate": rate, "loss": float(sums["total"]) / counted, "budget": budget})
+        if now - last_score > recipe.checkpoint_minutes * 60 or done:
+            means = {name: float(value) / counted for name, value in sums.items()}
+            sums, counted = {}, 0
+            scores = ema.module.score(held_out, torch.Generator().manual_seed(1))  # type: ignore[operator]
+            quality = sum(scores.values())
+            if quality < progress.best:
+                progress.best = quality
+                best.module.load_state_dict(ema.module.state_dict())
+            if log is not None:
+                log.row({"step": progress.step, "minutes": progress.seconds / 60, "rate": rate, **means, **{
+                    f"held_out_{k}": v for k, v in scores.items()}})  # fmt: skip
+            report({"progress": progress, "rate": rate, "scores": scores, "loss": means["total"], "budget": budget})
+            save()
+            last_score = last_save = time.monotonic()
+        elif now - last_save > recipe.checkpoint_minutes * 60:
+            save()
+            last_save = now
+    return best.module, progress
+
+
+class _Log:
+    """loss.csv: one row per score, readable while the run goes on."""
+
+    def __init__(self, path: Path, append: bool):
+        self.path = path
+        if not append:
+            path.unlink(missing_ok=True)
+
+    def row(self, values: dict[str, float]) -> None:
+        new = not self.path.exists()
+        with self.path.open("a", newline="") as file:
+            writer = csv.writer(file)
+            if new:
+                writer.writerow(values)
+            writer.writerow([f"{v:.6g}" for v in values.values()])
