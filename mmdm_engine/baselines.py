@@ -84,7 +84,8 @@ def interpolate(rotations: Array, root: Array, observed: Array) -> tuple[Array, 
     here = index(xp, range(rotations.shape[-3]), rotations)[:, None]
     before, after = xp.where(none, here, before), xp.where(none, here, after)
     span = after - before
-    t = (here - before) * 1.0 / xp.where(span > 0, span, xp.ones_like(span))
+    since = xp.where(span > 0, here - before, xp.zeros_like(span))  # 0 where an end is held
+    t = since * 1.0 / xp.where(span > 0, span, xp.ones_like(span))
     t = xp.astype(t, rotations.dtype)
 
     ends = [xp.where(none[..., :22, None], constant(xp, IDENTITY, rotations), _at(xp, rotations, k[..., :22]))
