@@ -3,19 +3,36 @@
 Arrays: ``rotations`` int16 (N, 22, 4) × 1/32767, ``root`` float32 (N, 3) metres, ``clip_start`` and ``clip_length``
 (C,), ``offsets`` float32 (C, 22, 3), ``fps`` scalar or (C,); optional ``names``, ``labels``, ``exists`` bool (C, 22)
 and whatever else a pack's maker adds per clip.
+
+    python -m mmdm_engine pack takes/ takes.npz
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
+from . import kinematics
+from . import rotations as rot
 from .contract import Motion, MotionError, Skeleton
+from .contract.skeleton import INDEX
 
 SCALE = 32767.0
+SHORTEST_SECONDS = 0.5
+JUMP_DEGREES, JUMP_METRES = 40.0, 0.25
+"""More than this in a sixtieth of a second is a cut or a calibration pose, not movement."""
+FOOT_HEIGHT = 0.035
+"""Height of the lowest foot joint of a standing figure, in leg lengths."""
+_LEAVES = tuple(INDEX[name] for name in ("left_foot", "right_foot", "left_wrist", "right_wrist", "head"))
+
 REQUIRED = ("rotations", "root", "clip_start", "clip_length", "offsets", "fps")
 
 
@@ -118,3 +135,141 @@ class Pack:
             )
         skeleton = Skeleton(self.offsets[clip], self.exists[clip])
         return Motion(rotations / lengths, self.root[frames].copy(), skeleton, float(self.fps[clip]))
+
+
+def resample(motion: Motion, fps: float) -> Motion:
+    """The motion at another frame rate by slerp and lerp; frames that fall on a frame of the source are that frame."""
+    if len(motion) < 2 or abs(motion.fps / fps - 1) < 1e-9:
+        return motion
+    count = int((len(motion) - 1) * fps / motion.fps + 1e-6) + 1
+    at = np.arange(count) * (motion.fps / fps)
+    at = np.where(np.abs(at - np.round(at)) < 1e-6, np.round(at), at)
+    low = np.minimum(at.astype(int), len(motion) - 2)
+    part = (at - low)[:, None]
+    q, root = motion.rotations.astype(np.float64), motion.root.astype(np.float64)
+    rotations = rot.continuous(rot.normalize(rot.slerp(q[low], q[low + 1], part)))
+    place = root[low] + part * (root[low + 1] - root[low])
+    return Motion(rotations.astype(np.float32), place.astype(np.float32), motion.skeleton, fps)
+
+
+def pieces(motion: Motion) -> list[Motion]:
+    """The motion cut where it jumps; pieces below half a second are left out."""
+    q = motion.rotations.astype(np.float64)
+    turns = np.degrees(rot.angle(q[:-1], q[1:]))
+    turns[:, list(_LEAVES)] = 0  # glitches of hands and toes move nothing else
+    steps = np.linalg.norm(np.diff(motion.root.astype(np.float64), axis=0), axis=-1)
+    slower = max(1.0, 60 / motion.fps)  # at 120 frames per second, one bad frame is still a jump of 40 degrees
+    jumps = np.flatnonzero((turns > JUMP_DEGREES * slower).any(axis=1) | (steps > JUMP_METRES * slower)) + 1
+    edges = [0, *jumps.tolist(), len(motion)]
+    shortest = max(2, SHORTEST_SECONDS * motion.fps)
+    return [motion.slice(a, b) for a, b in pairwise(edges) if b - a >= shortest]
+
+
+def on_floor(motion: Motion) -> tuple[Motion, float]:
+    """The motion lifted so that feet stand on y = 0, and by how many metres."""
+    points = kinematics.positions(
+        motion.rotations.astype(np.float64), motion.root.astype(np.float64), motion.skeleton.offsets.astype(np.float64)
+    )
+    feet = [INDEX[name] for name in ("left_ankle", "right_ankle", "left_foot", "right_foot")]
+    lowest = np.percentile(points[:, feet, 1].min(axis=1), 2)
+    shift = FOOT_HEIGHT * motion.skeleton.leg_length - float(lowest)
+    return motion.with_frames(motion.rotations, motion.root + np.array([0, shift, 0], np.float32)), shift
+
+
+def write_pack(
+    folder: str | Path,
+    out: str | Path,
+    *,
+    fps: float = 60.0,
+    scale: float | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Pack, list[str]]:
+    """Make a pack of every BVH file below a folder.
+
+    Takes are brought to ``fps``, cut where they jump, and set on the floor. A clip's name is its path below the folder
+    without the suffix, with ``_p1``, ``_p2`` … where a take was cut. scale: metres per file unit, None = per file,
+    inferred. Returns the pack and one sentence per file that could not be used. Raises `MotionError` when nothing is
+    left or the pack cannot be written.
+    """
+    from .bvh import load
+
+    folder, out = Path(folder), Path(out)
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() == ".bvh") if folder.is_dir() else []
+    if not files:
+        raise MotionError(f"There are no .bvh files in {folder}; give the folder that holds your takes.")
+    clips: list[tuple[str, Motion, float, float]] = []
+    skipped: list[str] = []
+    for done, file in enumerate(files):
+        if progress is not None:
+            progress(done, len(files))
+        try:
+            take = load(file, scale)
+            take.require_finite()
+            standing, shift = on_floor(take)
+            parts = [resample(part, fps) for part in pieces(standing)]
+        except MotionError as error:
+            skipped.append(str(error))
+            continue
+        if not parts:
+            skipped.append(f"{file}: nothing in it lasts {SHORTEST_SECONDS} s; left out.")
+        name = file.relative_to(folder).with_suffix("").as_posix()
+        for n, part in enumerate(parts, 1):
+            clips.append((name if len(parts) == 1 else f"{name}_p{n}", part, shift, take.fps))
+    if not clips:
+        raise MotionError(f"None of the {len(files)} files in {folder} could be used. The first: {skipped[0]}")
+    if progress is not None:
+        progress(len(files), len(files))
+    _store(out, clips, fps)
+    return Pack.load(out), skipped
+
+
+def _store(out: Path, clips: list[tuple[str, Motion, float, float]], fps: float) -> None:
+    length = np.array([len(motion) for _, motion, _, _ in clips], np.int64)
+    arrays = {
+        "rotations": np.concatenate([np.round(m.rotations * SCALE).astype(np.int16) for _, m, _, _ in clips]),
+        "root": np.concatenate([m.root for _, m, _, _ in clips]),
+        "clip_start": np.cumsum(length) - length,
+        "clip_length": length,
+        "offsets": np.stack([m.skeleton.offsets for _, m, _, _ in clips]),
+        "exists": np.stack([m.skeleton.exists for _, m, _, _ in clips]),
+        "fps": np.float32(fps),
+        "names": np.array([name for name, _, _, _ in clips]),
+        "labels": np.array(["" for _ in clips]),
+        "floor_shift": np.array([shift for _, _, shift, _ in clips], np.float32),
+        "source_fps": np.array([rate for _, _, _, rate in clips], np.float32),
+    }
+    part = out.with_name(out.name + ".part")
+    try:
+        with part.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+        os.replace(part, out)  # a run that is stopped leaves no half pack
+    except OSError as error:
+        raise MotionError(f"{out} cannot be written ({error.strerror}); choose another folder.") from error
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``python -m mmdm_engine pack``."""
+    parser.add_argument("folder", type=Path, metavar="DIR", help="folder with BVH files; folders inside it count too")
+    parser.add_argument("output", type=Path, metavar="OUT.npz")
+    parser.add_argument("--fps", type=float, default=60.0, help="frame rate of the pack (default: 60)")
+    parser.add_argument("--scale", type=float, help="metres per unit of the files (default: inferred per file)")
+    parser.add_argument("--json", action="store_true", help="print the report as one JSON document")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make the pack, say what is in it and what was left out."""
+    from .cli import progress_bar
+
+    if not args.fps > 0:
+        raise MotionError(f"--fps must be a positive number, not {args.fps}.")
+    with progress_bar("Packing", args.json) as progress:
+        pack, skipped = write_pack(args.folder, args.output, fps=args.fps, scale=args.scale, progress=progress)
+    minutes = float((pack.length / pack.fps).sum()) / 60
+    if args.json:
+        report = {"pack": str(args.output), "clips": len(pack), "frames": int(pack.length.sum()), "minutes": minutes}
+        print(json.dumps({**report, "skipped": skipped}))
+        return 0
+    for sentence in skipped:
+        print(f"left out: {sentence}", file=sys.stderr)
+    print(f"{args.output}: {len(pack)} clips, {int(pack.length.sum())} frames, {minutes:.1f} minutes")
+    return 0
