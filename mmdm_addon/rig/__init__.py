@@ -1,0 +1,1 @@
+"""The animator's rig and the motion contract: who is who (`roles`), reading (`read`), writing (`write`)."""
