@@ -157,7 +157,9 @@ def angle(a: Array, b: Array) -> Array:
     """Angle in radians between two rotations, in the atan2 form that stays exact for tiny angles. (...)."""
     xp = namespace(a, b)
     d = multiply(conjugate(a), b)
-    sine = xp.sqrt(xp.sum(d[..., 1:] * d[..., 1:], axis=-1))
+    square = xp.sum(d[..., 1:] * d[..., 1:], axis=-1)
+    equal = square == 0  # where the root has no gradient
+    sine = xp.where(equal, square, xp.sqrt(xp.where(equal, xp.ones_like(square), square)))
     return 2 * xp.atan2(sine, xp.abs(d[..., 0]))
 
 
