@@ -542,7 +542,7 @@ def run(args: argparse.Namespace) -> int:
     tuning = Pack.load(args.tune_data) if args.tune_data else None
     ours = args.prior.lower() != "none" and args.task != "calibrate"
     report: dict[str, Any] = {
-        "task": args.task, "data": args.data.name, "prior": (args.prior or "shipped") if ours else None,
+        "task": args.task, "data": args.data.name, "prior": (Path(args.prior).name or "shipped") if ours else None,
         "tuned_on": args.tune_data.name if tuning else None, "machine": machine(), "date": date.today().isoformat(),
     }  # fmt: skip
     bar = Bar(console=Console(stderr=True), transient=True)
