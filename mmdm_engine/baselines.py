@@ -7,6 +7,7 @@ longer to load than the rest of the engine's NumPy side together.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -207,7 +208,9 @@ def _bezier_rotations(keys: np.ndarray, q: np.ndarray, at: np.ndarray, channels:
     if channels == "quaternion":
         values = continuous(q.astype(float), axis=1)
     else:
-        euler = Rotation.from_quat(q.reshape(-1, 4)[:, [1, 2, 3, 0]]).as_euler("xyz")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # at gimbal lock SciPy says that it picks one of many right answers
+            euler = Rotation.from_quat(q.reshape(-1, 4)[:, [1, 2, 3, 0]]).as_euler("xyz")
         values = np.unwrap(euler.reshape(n, -1, 3), axis=1)
     width = values.shape[-1]
     curve = bezier_curve(keys, values.transpose(1, 0, 2).reshape(len(keys), -1), at)

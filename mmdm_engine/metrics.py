@@ -8,6 +8,7 @@ and `lafan1` (global rotations, z-scored positions).
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -113,7 +114,9 @@ def euler(rotations: np.ndarray) -> np.ndarray:
     from scipy.spatial.transform import Rotation  # slow to import
 
     flat = np.asarray(rotations, np.float64).reshape(-1, 4)[:, [1, 2, 3, 0]]
-    angles = Rotation.from_quat(flat).as_euler("xyz").reshape(*rotations.shape[:-1], 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # at gimbal lock SciPy says that it picks one of many right answers
+        angles = Rotation.from_quat(flat).as_euler("xyz").reshape(*rotations.shape[:-1], 3)
     return np.unwrap(angles, axis=1)
 
 

@@ -125,6 +125,14 @@ def test_euler_is_about_fixed_axes_and_unwrapped():
     np.testing.assert_allclose(np.degrees(metrics.euler(q[None, None, None])).ravel(), [x, y, z], atol=1e-9)
 
 
+@pytest.mark.filterwarnings("error")
+def test_euler_at_gimbal_lock_is_quiet_and_still_right():
+    q = np.broadcast_to(rot.multiply(_about(1, 90.0), _about(0, 30.0)), (1, 4, 1, 4))
+    x, y, z = metrics.euler(q)[0, 0, 0]
+    back = rot.multiply(_about(2, np.degrees(z)), rot.multiply(_about(1, np.degrees(y)), _about(0, np.degrees(x))))
+    assert np.degrees(rot.angle(back, q[0, 0, 0])) < 1e-4
+
+
 def test_npss_of_one_cosine_against_another():
     """A cosine of k turns in 8 frames has its power in bins k and 8 - k, half each."""
     t = np.arange(8)
