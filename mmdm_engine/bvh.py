@@ -15,7 +15,7 @@ import numpy as np
 
 from . import rotations as rot
 from .contract import Motion, MotionError
-from .retarget import Hierarchy, Retargeter, Style, canonical_hierarchy, differences, find_roles, rest_pose
+from .retarget import Hierarchy, Retargeter, Style, canonical_hierarchy, differences
 
 log = logging.getLogger(__name__)
 
@@ -363,11 +363,7 @@ def infer_scale(hierarchy: Hierarchy) -> tuple[float, str]:
 
     A leg that fits no known unit within a factor of 1.4 is scaled to an adult's.
     """
-    pose = rest_pose(hierarchy, find_roles(hierarchy))
-    bones = [(a, b) for a, b in ((1, 4), (2, 5), (4, 7), (5, 8)) if pose.exists[b]]
-    leg = sum(float(np.linalg.norm(pose.heads[b] - pose.heads[a])) for a, b in bones) * 2 / len(bones)
-    if not leg > 0:
-        raise MotionError("This skeleton has legs of length zero; check the hip, knee and ankle joints.")
+    leg = Retargeter.make(hierarchy, 1.0).alignment.skeleton.leg_length
     unit = min(UNITS, key=lambda name: abs(np.log(UNITS[name] * leg / TYPICAL_LEG)))
     # decimetres and feet are rare: they must fit better than a common unit does badly
     common = min(list(UNITS)[:5], key=lambda name: abs(np.log(UNITS[name] * leg / TYPICAL_LEG)))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -142,9 +143,10 @@ def find_roles(hierarchy: Hierarchy) -> dict[str, tuple[int, ...]]:
     for side in ("left", "right"):
         for limb in (("hip", "knee", "ankle", "foot"), ("collar", "shoulder", "elbow", "wrist")):
             roles = [f"{side}_{part}" for part in limb if f"{side}_{part}" in first]
-            for role, following in zip(roles, [*roles[1:], None], strict=True):
-                chain = [first[role]] if following is None else hierarchy.path(first[role], first[following])[:-1]
-                chains[role] = tuple(chain)
+            for role, following in pairwise(roles):
+                chains[role] = tuple(hierarchy.path(first[role], first[following])[:-1])
+            for role in roles[-1:]:
+                chains[role] = (first[role],)
     for role in ("left_wrist", "right_wrist"):
         if role in chains:
             chains[role] += _same_place(hierarchy, named, chains[role][-1])
@@ -314,9 +316,7 @@ class Retargeter:
         pelvis = self.roles["pelvis"][0]
         mover = next((j for j in self.hierarchy.ancestors(pelvis) if movable[j]), None)
         if mover is None:
-            raise MotionError(
-                "This file's root has no position channels, so a new root path cannot be written there."
-            )
+            raise MotionError("This file's root has no position channels, so a new root path cannot be written there.")
         rotations, positions = place(self.hierarchy.parents, local, moves)
         wanted = rot.rotate(rot.conjugate(self.world), motion.root.astype(np.float64) / self.scale)
         step = (wanted - positions[:, pelvis])[frames]
