@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -233,3 +234,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
         return 130
+    except Exception as error:
+        if os.environ.get("MMDM_TRACEBACK"):
+            raise
+        what = " ".join(str(error).split())[:200]
+        _fail(
+            f"{name} met a fault in this program ({type(error).__name__}: {what}); "
+            "please report it, with what it prints when the environment variable MMDM_TRACEBACK is 1."
+        )
+        return 70

@@ -203,6 +203,24 @@ def test_interrupt_is_quiet(take, monkeypatch, tmp_path, capsys):
     assert "Traceback" not in capsys.readouterr().err
 
 
+def test_a_fault_of_the_program_is_a_sentence_too_and_the_traceback_is_one_variable_away(
+    take, monkeypatch, tmp_path, capsys
+):
+    def broken(*args, **options):
+        raise KeyError("hips")
+
+    monkeypatch.setattr(mmdm_engine, "refine", broken, raising=False)
+    words = ["refine", str(take), str(tmp_path / "o.bvh")]
+    monkeypatch.delenv("MMDM_TRACEBACK", raising=False)
+    assert cli.main(words) == 70
+    error = capsys.readouterr().err
+    assert "KeyError: 'hips'" in error
+    assert error.count("\n") == 1
+    monkeypatch.setenv("MMDM_TRACEBACK", "1")
+    with pytest.raises(KeyError):
+        cli.main(words)
+
+
 def test_bad_frame_list_is_refused(take, tmp_path, capsys):
     with pytest.raises(SystemExit) as end:
         cli.main(["fill", str(take), str(tmp_path / "o.bvh"), "--start", "2", "--stop", "9", "--keep", "a,b"])
