@@ -95,7 +95,7 @@ def detect_tree(
             first[role] = tree.index[bone]
     if best.control:
         chains = {role: (bone, *best.further.get(role, ())) for role, bone in first.items()}
-        read = {r: (best.read[r],) if r in best.read and r not in chosen else chains[r][:1] for r in first}
+        read = {r: best.read[r] if r in best.read and r not in chosen else chains[r][:1] for r in first}
     else:
         chains = read = _chains(tree, first, chosen)
     problems += [
@@ -120,7 +120,7 @@ def _spoken(role: str) -> str:
 @dataclass(frozen=True)
 class _Found:
     first: dict[str, int]
-    read: dict[str, int]
+    read: dict[str, tuple[int, ...]]
     preset: str
     score: float
     control: bool
@@ -165,7 +165,7 @@ def _match(tree: BoneTree, preset: Mapping[str, Any]) -> _Found:
                 first[role] = bone
                 break
     exact = sum(key(tree.names[b]).side == "" and tree.names[b] in str(preset["roles"].get(r)) for r, b in first.items())
-    read = {role: bones[0] for role, bones in both(preset.get("read", {})).items()}
+    read = {role: tuple(bones) for role, bones in both(preset.get("read", {})).items()}
     further = {role: tuple(bones) for role, bones in both(preset.get("further", {})).items()}
     if control and not all(role in read for role in first):
         first = {}

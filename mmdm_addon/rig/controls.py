@@ -1,0 +1,129 @@
+"""Writing to rigs whose skeleton follows controls through constraints (Rigify's generated rig).
+
+No formula says where a control must be for a bone to end up somewhere. So controls are set from the hips outwards, one
+tree level at a time, and Blender evaluates the rig after each level; what a level leaves over, the next one sees.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import bpy
+import numpy as np
+
+from .. import compat
+from ..engine_link import INDEX, Motion, MotionError
+from ..engine_link import rotations as rot
+from . import sampling, solve
+from .binding import RigTake
+from .edits import Edit
+from .roles import RoleMap
+from .sampling import WORLD_AXES, metres
+from .tree import BoneTree
+
+if TYPE_CHECKING:
+    from .write import _Session
+
+_SWITCHES = {"thigh_parent": ("hip", "knee", "ankle", "foot"), "upper_arm_parent": ("shoulder", "elbow", "wrist")}
+"""Rigify's bones with the IK_FK property, and the roles they switch."""
+
+
+def require_fk(armature: bpy.types.Object, roles: RoleMap, bones: set[str]) -> None:
+    """Raise `MotionError` if a limb of a Rigify rig that would be written follows its IK controls."""
+    if not roles.control:
+        return
+    for side, letter in (("left", "L"), ("right", "R")):
+        for switch, parts in _SWITCHES.items():
+            pose = armature.pose.bones.get(f"{switch}.{letter}")
+            limb = {b for part in parts for b in roles.chains.get(f"{side}_{part}", ())}
+            if pose is None or "IK_FK" not in pose or not limb & bones:
+                continue
+            curve = sampling.live_curves(armature).get((sampling.bone_path(pose.name, "")[:-1] + '["IK_FK"]', 0))
+            values = [float(pose["IK_FK"])] if curve is None else [k.co[1] for k in curve.keyframe_points]
+            if min(values) < 0.999:
+                what = "leg" if switch == "thigh_parent" else "arm"
+                raise MotionError(
+                    f"The {side} {what} is in IK, so keys on its FK controls would do nothing; snap FK to IK and set IK-FK "
+                    f"of '{pose.name}' to 1 in Rig Main Properties, or deselect the {what}."
+                )
+
+
+def solve_by_evaluation(
+    context: bpy.types.Context,
+    armature: bpy.types.Object,
+    take: RigTake,
+    goal: Motion,
+    where: np.ndarray,
+    allowed: set[str],
+    session: _Session,
+    *,
+    carried: bool,
+) -> list[Edit]:
+    """Edits that bring the evaluated skeleton to the goal; tried out in the session's action, which is fresh again after.
+
+    carried: whether what carries the root motion may be written.
+    """
+    binding = take.binding
+    tree = BoneTree.of(armature)
+    place = {name: i for i, name in enumerate(binding.bones)}
+    delta = solve.turns(take, goal)
+    plan = _plan(tree, binding.roles, where, allowed)
+    made: list[Edit] = []
+    if not plan and not where[:, 22].any():
+        return made
+
+    every = np.zeros(len(take.frames), bool)
+    for _, _, _, frames in plan:
+        every |= frames
+    every |= where[:, 22]
+    rows = np.flatnonzero(every)
+
+    def look() -> sampling.Samples:
+        session.apply(made, trial=True)
+        compat.assign(armature, session.action, session.slot)
+        shown = sampling.evaluated(context, armature, binding.bones, take.frames[rows])
+        session.reset()
+        return shown
+
+    for depth in sorted({entry[0] for entry in plan}):
+        shown = look()
+        pose, basis = sampling.rotations_of(shown.pose), sampling.rotations_of(shown.basis)
+        for _, bone, role, frames in (entry for entry in plan if entry[0] == depth):
+            seen = place[binding.roles.read[role][-1]]
+            wanted = rot.multiply(delta[rows, INDEX[role]], binding.pose[rows, seen])
+            # the bone that is read turns rigidly with its control
+            left_over = rot.multiply(wanted, rot.conjugate(pose[:, seen]))
+            at = place[bone]
+            local = rot.multiply(rot.conjugate(pose[:, at]), rot.multiply(left_over, pose[:, at]))
+            target = binding.basis[:, at].copy()
+            target[rows] = rot.normalize(rot.multiply(basis[:, at], local))
+            made.append(session.rotation(bone, target, frames))
+
+    hips_turned = np.zeros(len(take.frames), bool)
+    for _, _, role, frames in plan:
+        if role in ("pelvis", "spine1"):
+            hips_turned |= frames
+    frames = where[:, 22] | (hips_turned & carried)
+    if frames.any():
+        shown = look()
+        hips = shown.pose[:, place[binding.roles.read["pelvis"][0]], :3, 3].astype(np.float64)
+        head = (np.einsum("tij,tj->ti", shown.world[:, :3, :3], hips) + shown.world[:, :3, 3]) @ WORLD_AXES.T
+        move = np.zeros((len(take.frames), 3))
+        move[rows] = goal.root[rows] - head * metres(context.scene)
+        made += session.locations(move, frames)
+    return made
+
+
+def _plan(
+    tree: BoneTree, roles: RoleMap, where: np.ndarray, allowed: set[str]
+) -> list[tuple[int, str, str, np.ndarray]]:
+    """(depth, control, role, frames) of every control to set."""
+    plan = []
+    for role, chain in roles.chains.items():
+        frames = where[:, INDEX[role]]
+        for n, bone in enumerate(chain):
+            # Rigify's pelvis control hangs on the first spine control and must undo what that does
+            needed = frames | where[:, INDEX["spine1"]] if role == "pelvis" and n else frames
+            if bone in allowed and needed.any():
+                plan.append((len(tree.ancestors(tree.index[bone])), bone, role, needed))
+    return plan
