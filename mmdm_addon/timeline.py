@@ -1,18 +1,22 @@
 """What the animator selected: gaps to fill, keys to keep, the range to refine, the frames worth trusting.
 
-The rules work on key columns (the frames at which bones have keys) and know no Blender; `pose_keys` fetches the columns
-from an armature. All frames are scene frames and may be fractional.
+The rules work on key columns (the frames at which bones have keys); `pose_keys` fetches these from an armature. All
+frames are scene frames and may be fractional.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
+import re
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+import bpy
 import numpy as np
 
+from . import compat
 from .engine_link import MotionError
 
 TOUCHING = 1.0 + 1e-3
@@ -20,6 +24,7 @@ TOUCHING = 1.0 + 1e-3
 SAME = 1e-3
 """Frames closer than this are one."""
 _MANY = 8
+_BONE_PATH = re.compile(r'^pose\.bones\["((?:[^"\\]|\\.)*)"\]')
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,16 +67,20 @@ class FillPlan:
     keep: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     @property
+    def spans(self) -> str:
+        """The frames to write, in words: ``31-59 and 71-89``."""
+        return _and([_span(gap.frames[0], gap.frames[-1]) for gap in self.gaps])
+
+    @property
     def sentence(self) -> str:
         """For the panel: ``writes 31-59, keeps 30, 45, 60``."""
-        writes = [_span(gap.frames[0], gap.frames[-1]) for gap in self.gaps]
         inside = sorted({frame for frames in self.keep.values() for frame in frames})
         borders = {g.start for g in self.gaps if not g.open_start} | {g.end for g in self.gaps if not g.open_end}
         if len(inside) + len(borders) > _MANY:
             keeps = f"{_and([f'{f:g}' for f in sorted(borders)])} and {len(inside)} key columns between"
         else:
             keeps = ", ".join(f"{f:g}" for f in sorted(borders | set(inside)))
-        return f"writes {_and(writes)}, keeps {keeps}"
+        return f"writes {self.spans}, keeps {keeps}"
 
 
 def _span(first: float, last: float) -> str:
@@ -277,3 +286,64 @@ def trusted(keyed: np.ndarray, frames: np.ndarray) -> np.ndarray:
     on_key = np.abs(at - frames) <= SAME
     within = (after > 0) & (after < len(keyed)) & (at - before <= TOUCHING)
     return on_key | within
+
+
+@dataclass(frozen=True)
+class PoseKeys:
+    """All bone keys of an armature's action.
+
+    bones: bone → its key columns. count: keys in all curves. fingerprint: changes when a key moves.
+    """
+
+    bones: Mapping[str, BoneKeys]
+    count: int
+    fingerprint: int
+
+
+def _bone_curves(armature: bpy.types.Object) -> list[tuple[str, bpy.types.FCurve]]:
+    data = armature.animation_data
+    if data is None or data.action is None:
+        return []
+    found = []
+    for curve in compat.curves(data.action, compat.assigned_slot(armature)):
+        match = _BONE_PATH.match(curve.data_path)
+        if match and len(curve.keyframe_points):
+            found.append((bpy.utils.unescape_identifier(match.group(1)), curve))
+    return found
+
+
+def key_count(armature: bpy.types.Object) -> int:
+    """How many bone keys the armature's action has; cheap."""
+    return sum(len(curve.keyframe_points) for _, curve in _bone_curves(armature))
+
+
+def pose_keys(armature: bpy.types.Object) -> PoseKeys:
+    """The key columns of every bone in the armature's action; empty without an action."""
+    frames: dict[str, list[np.ndarray]] = {}
+    selected: dict[str, list[np.ndarray]] = {}
+    count, fingerprint = 0, 0
+    for bone, curve in _bone_curves(armature):
+        points = curve.keyframe_points
+        co = np.empty(2 * len(points), np.float32)
+        points.foreach_get("co", co)
+        flags = np.empty(len(points), bool)
+        points.foreach_get("select_control_point", flags)
+        frames.setdefault(bone, []).append(co[::2].astype(np.float64))
+        selected.setdefault(bone, []).append(flags)
+        count += len(points)
+        fingerprint = zlib.crc32(
+            co.tobytes(), zlib.crc32(f"{curve.data_path}[{curve.array_index}]".encode(), fingerprint)
+        )
+    return PoseKeys({bone: _columns(frames[bone], selected[bone]) for bone in frames}, count, fingerprint)
+
+
+def _columns(frames: list[np.ndarray], selected: list[np.ndarray]) -> BoneKeys:
+    """Keys of several curves → columns; a column is selected when any of its keys is."""
+    if all(len(f) == len(frames[0]) and (f == frames[0]).all() for f in frames[1:]):  # the rule for keyed poses
+        return BoneKeys(frames[0], np.logical_or.reduce(selected))
+    every, flags = np.concatenate(frames), np.concatenate(selected)
+    merged = _merge(frames)
+    column = np.clip(np.searchsorted(merged, every + SAME) - 1, 0, len(merged) - 1)
+    hit = np.zeros(len(merged), bool)
+    np.logical_or.at(hit, column, flags)
+    return BoneKeys(merged, hit)

@@ -1,0 +1,295 @@
+"""One way for every operator to ask the engine: blocking from scripts, with a timer in the window.
+
+An operator prepares a `Request`, the worker computes, and one place, `EngineOperator._finish`, resolves the armature
+again and applies the answer. Nothing is changed in the file before that, so a cancel leaves nothing behind.
+"""
+
+import contextlib
+import sys
+import traceback
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import bpy
+import numpy as np
+
+from . import compat, runtime, timeline
+from .engine_client import Call, CallCancelledError
+from .engine_link import MotionError
+
+TIMER = 0.1
+_AREAS = {"VIEW_3D", "DOPESHEET_EDITOR", "GRAPH_EDITOR"}
+
+
+@dataclass(frozen=True)
+class Target:
+    """An armature and its action by what survives undo: names and session ids.
+
+    fingerprint: of the keys as they were read.
+    """
+
+    name: str
+    armature_id: int
+    action_id: int
+    slot: int
+    fingerprint: int
+
+    @classmethod
+    def of(cls, armature: bpy.types.Object, keys: timeline.PoseKeys) -> "Target":
+        """Remember an armature with an action."""
+        action, slot = armature.animation_data.action, compat.assigned_slot(armature)
+        return cls(
+            armature.name, armature.session_uid, action.session_uid, slot.handle if slot else 0, keys.fingerprint
+        )
+
+    def find(self) -> bpy.types.Object | None:
+        """The armature, if it is still in the file."""
+        armature = bpy.data.objects.get(self.name)
+        if armature is None or armature.session_uid != self.armature_id:
+            armature = next((o for o in bpy.data.objects if o.session_uid == self.armature_id), None)
+        return armature
+
+    def resolve(self, context: bpy.types.Context) -> bpy.types.Object:
+        """The armature, unchanged since it was read. Raises `MotionError` when the answer no longer fits."""
+        armature = self.find()
+        if armature is None or armature.name not in context.view_layer.objects:
+            raise MotionError(f"The armature '{self.name}' is gone, so the result was dropped; nothing was changed.")
+        data = armature.animation_data
+        slot = compat.assigned_slot(armature)
+        if (
+            data is None
+            or data.action is None
+            or data.action.session_uid != self.action_id
+            or (slot.handle if slot else 0) != self.slot
+            or timeline.pose_keys(armature).fingerprint != self.fingerprint
+        ):
+            raise MotionError(
+                f"The keys of '{self.name}' changed while the engine worked, so the result was dropped; run it again."
+            )
+        return armature
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to ask the engine, and what the operator needs to apply the answer (no Blender data in it)."""
+
+    target: Target
+    method: str
+    params: Mapping[str, Any]
+    arrays: Mapping[str, np.ndarray]
+    notes: Any = field(default=None, repr=False)
+
+
+@dataclass
+class Job:
+    """A request under way."""
+
+    title: str
+    request: Request
+    call: Call
+
+    @property
+    def status(self) -> str:
+        """For the status bar and the panel."""
+        if self.call.cancelling:
+            return f"{self.title}: cancelling"
+        if not self.call.of:
+            hello = self.call.client.hello
+            return f"{self.title}: {'waiting for the engine' if hello else 'starting the engine'}"
+        left = self.call.seconds_left
+        return f"{self.title}: {self.call.fraction:.0%}" + (f", {left:.0f} s left" if left is not None else "")
+
+
+_running: Job | None = None
+
+
+def running() -> Job | None:
+    """The job whose answer the window waits for."""
+    return _running
+
+
+def cancel_running() -> None:
+    """Ask the running job to stop; its operator notices at its next tick."""
+    if _running is not None:
+        _running.call.cancel()
+
+
+def active_armature(context: bpy.types.Context) -> bpy.types.Object | None:
+    """The armature that operators act on."""
+    active = context.view_layer.objects.active if context.view_layer else None
+    return active if active is not None and active.type == "ARMATURE" else None
+
+
+def selected_bones(armature: bpy.types.Object) -> list[str]:
+    """Names of the selected, visible pose bones."""
+    return [b.name for b in armature.pose.bones if compat.is_selected(b) and not compat.is_hidden(b)]
+
+
+def unready(context: bpy.types.Context) -> str:
+    """Why no job can start now, in words for a greyed-out button; empty when one can."""
+    armature = active_armature(context)
+    if _running is not None:
+        return f"{_running.title} is running; wait for it or cancel it"
+    if armature is None:
+        return "No armature is active; click the rig first"
+    if armature.mode == "EDIT":
+        return "The armature is in Edit Mode; switch to Pose Mode"
+    data = armature.animation_data
+    if data is None or data.action is None:
+        return "The armature has no action; set a few key poses first"
+    if data.use_tweak_mode:
+        return "The armature is in NLA tweak mode; leave it (Tab in the NLA editor) first"
+    if compat.has_slots() and compat.assigned_slot(armature) is None:
+        return "The armature's action has no slot assigned; choose one in the Action editor"
+    if not any(compat.is_selected(bone) for bone in armature.pose.bones):
+        return "No bone is selected; select the bones to write in Pose Mode"
+    return ""
+
+
+class EngineOperator:
+    """Mix-in: subclasses give ``title``, ``prepare`` and ``apply``; see the module's text.
+
+    options: names of properties that, run from the window, default to the panel's.
+    """
+
+    title = ""
+    options: tuple[str, ...] = ()
+
+    def prepare(self, context: bpy.types.Context, armature: bpy.types.Object) -> Request:
+        """Read what the engine needs. Raises `MotionError`."""
+        raise NotImplementedError
+
+    def apply(
+        self, context: bpy.types.Context, armature: bpy.types.Object, request: Request, arrays: dict[str, np.ndarray]
+    ) -> str:
+        """Write the answer; the sentence for the user. Raises `MotionError` having changed nothing."""
+        raise NotImplementedError
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """Blender's hook: greyed out, with the reason, while nothing can be done."""
+        problem = unready(context)
+        if problem:
+            cls.poll_message_set(problem)
+        return not problem
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        """Blender's hook: from scripts and in the background, wait for the answer."""
+        with self._words() as outcome:
+            job = self._begin(context)
+            manager = context.window_manager
+            manager.progress_begin(0, 1)
+            try:
+                job.call.wait(lambda call: manager.progress_update(call.fraction))
+            finally:
+                manager.progress_end()
+            outcome.add(self._finish(context, job))
+        return set(outcome) or {"CANCELLED"}
+
+    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
+        """Blender's hook: in the window, keep it usable while the engine works."""
+        global _running
+        options = context.scene.mmdm
+        for name in self.options:
+            if not self.properties.is_property_set(name):
+                setattr(self, name, getattr(options, name))
+        if bpy.app.background or context.window is None:
+            return self.execute(context)
+        with self._words() as outcome:
+            self._job = _running = self._begin(context)
+            self._timer = context.window_manager.event_timer_add(TIMER, window=context.window)
+            context.window_manager.modal_handler_add(self)
+            self._show(context)
+            outcome.add("RUNNING_MODAL")
+        return set(outcome) or {"CANCELLED"}
+
+    def modal(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+        """Blender's hook: look after the job ten times a second; only Esc is ours, all else is the user's."""
+        job = self._job
+        if event.type == "ESC" and event.value == "PRESS":
+            job.call.cancel()
+            self._show(context)
+            return {"RUNNING_MODAL"}
+        if event.type != "TIMER":
+            return {"PASS_THROUGH"}
+        if not job.call.finished and job.request.target.find() is None:
+            job.call.cancel()
+        if not job.call.poll():
+            self._show(context)
+            return {"PASS_THROUGH"}
+        self._release(context)
+        with self._words() as outcome:
+            outcome.add(self._finish(context, job))
+        return set(outcome) or {"CANCELLED"}
+
+    def cancel(self, context: bpy.types.Context) -> None:
+        """Blender's hook: the window closes or another file is loaded."""
+        self._job.call.cancel()
+        self._release(context)
+
+    def _begin(self, context: bpy.types.Context) -> Job:
+        armature = active_armature(context)
+        assert armature is not None  # poll
+        request = self.prepare(context, armature)
+        call = runtime.client().submit(request.method, dict(request.params), dict(request.arrays))
+        return Job(self.title, request, call)
+
+    def _finish(self, context: bpy.types.Context, job: Job) -> str:
+        """The one place where an answer becomes a change of the file."""
+        _, arrays = job.call.result()
+        armature = job.request.target.resolve(context)
+        self._say("INFO", self.apply(context, armature, job.request, arrays))
+        return "FINISHED"
+
+    @contextlib.contextmanager
+    def _words(self) -> Any:
+        """Turn what goes wrong into a report; the set that it yields stays empty then."""
+        outcome: set[str] = set()
+        try:
+            yield outcome
+        except CallCancelledError as error:
+            self._say("INFO", str(error))
+        except MotionError as error:
+            self._say("ERROR", str(error))
+        except Exception as error:
+            traceback.print_exc(file=sys.stderr)
+            self._say(
+                "ERROR",
+                f"{self.title} met an unexpected problem ({type(error).__name__}: {error}); "
+                "please report it with the text in the system console.",
+            )
+
+    def _say(self, kind: str, text: str) -> None:
+        bpy.context.window_manager.mmdm.message = text
+        self.report({kind}, text)
+
+    def _show(self, context: bpy.types.Context) -> None:
+        status, job = context.window_manager.mmdm, self._job
+        text = job.status
+        if status.running and status.text == text and status.progress == job.call.fraction:
+            return
+        status.running, status.text, status.progress = True, text, job.call.fraction
+        if context.workspace is not None:
+            context.workspace.status_text_set(f"MMDM  {text}   |   Esc: cancel")
+        _redraw(context.window_manager.windows)
+
+    def _release(self, context: bpy.types.Context) -> None:
+        global _running
+        _running = None
+        manager = bpy.context.window_manager
+        if self._timer is not None:
+            manager.event_timer_remove(self._timer)
+            self._timer = None
+        status = manager.mmdm
+        status.running, status.progress, status.text = False, 0, ""
+        for workspace in bpy.data.workspaces:
+            workspace.status_text_set(None)
+        _redraw(manager.windows)
+
+
+def _redraw(windows: Iterable[bpy.types.Window]) -> None:
+    for window in windows:
+        for area in window.screen.areas:
+            if area.type in _AREAS:
+                area.tag_redraw()

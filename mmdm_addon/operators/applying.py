@@ -1,0 +1,79 @@
+"""Results of the engine as actions: written, listed as takes, and cleared away again if anything fails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import bpy
+
+from .. import compat
+from ..rig.write import WriteReport
+
+
+@contextmanager
+def all_or_nothing(armature: bpy.types.Object) -> Iterator[None]:
+    """Should writing fail, remove the actions it made and give the armature its own back."""
+    data = armature.animation_data
+    action, slot, fake = data.action, compat.assigned_slot(armature), data.action.use_fake_user
+    there = {a.session_uid for a in bpy.data.actions}
+    try:
+        yield
+    except BaseException:
+        compat.assign(armature, action, slot)
+        action.use_fake_user = fake
+        for made in [a for a in bpy.data.actions if a.session_uid not in there]:
+            bpy.data.actions.remove(made)
+        raise
+
+
+def slot_handle(owner: bpy.types.Object) -> int:
+    """Handle of the assigned slot; 0 before Blender 4.4."""
+    slot = compat.assigned_slot(owner)
+    return slot.handle if slot else 0
+
+
+def list_source(armature: bpy.types.Object) -> None:
+    """Put the armature's present action on the list of takes, unless it is there."""
+    action = armature.animation_data.action
+    takes = armature.mmdm.takes
+    if any(take.action == action for take in takes):
+        return
+    entry = takes.add()
+    entry.name, entry.action, entry.slot = action.name, action, slot_handle(armature)
+    entry.source, entry.fake_user, entry.detail = True, action.use_fake_user, "As it was"
+
+
+def list_take(armature: bpy.types.Object, report: WriteReport, slot: int, detail: str) -> None:
+    """Put a new action on the list of takes."""
+    entry = armature.mmdm.takes.add()
+    entry.name, entry.action, entry.slot = report.action, bpy.data.actions[report.action], slot
+    entry.detail = f"{detail}; {changes(report)}"
+
+
+def changes(report: WriteReport) -> str:
+    """The largest change, in words."""
+    return f"largest change {report.largest_degrees:.1f}° and {report.largest_cm:.1f} cm"
+
+
+def sentence(done: str, reports: list[WriteReport]) -> str:
+    """What the user reads at the end: what was done, the largest change, and every note once."""
+    first = reports[0]
+    words = [f"{done} on {len([b for b in first.bones if b])} bones, {changes(first)}."]
+    if len(reports) > 1:
+        words.append(f"{len(reports)} takes are listed in the sidebar.")
+    words += unique(note for report in reports for note in report.notes)
+    return " ".join(words)
+
+
+def unique(items: Iterable[str]) -> list[str]:
+    """In order, without repeats."""
+    return list(dict.fromkeys(items))
+
+
+def find_slot(action: bpy.types.Action, handle: int) -> Any:
+    """The slot of an action by its handle; None before Blender 4.4."""
+    if not compat.has_slots():
+        return None
+    return next((slot for slot in action.slots if slot.handle == handle), None)

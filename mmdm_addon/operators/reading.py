@@ -1,0 +1,73 @@
+"""What Fill Gap and Refine Jitter read before they ask the engine."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import bpy
+import numpy as np
+
+from .. import jobs, timeline
+from ..engine_link import INDEX, MotionError
+from ..rig.binding import RigTake
+from ..rig.read import frame_rate, read
+from ..rig.roles import RoleMap, detect
+
+CONTEXT_SECONDS = 1.0
+"""Read on each side of what is written; the priors look 0.4 s far."""
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """The armature as the animator selected it.
+
+    bones: selected bones, with a role or without. joints: (22,) bool, the roles that have a selected bone.
+    """
+
+    keys: timeline.PoseKeys
+    roles: RoleMap
+    bones: frozenset[str]
+    joints: np.ndarray
+
+    @property
+    def role_bones(self) -> list[str]:
+        """The selected bones that have a role."""
+        return sorted(self.bones & self.roles.bones())
+
+    def joints_of(self, bone: str) -> list[int]:
+        """The joints for which a bone is keyed."""
+        return [INDEX[role] for role, chain in self.roles.chains.items() if bone in chain]
+
+
+def subject(armature: bpy.types.Object) -> Subject:
+    """Keys, roles and selection of an armature. Raises `MotionError` when no selected bone can be written."""
+    roles = detect(armature)
+    roles.require()
+    bones = frozenset(jobs.selected_bones(armature))
+    joints = np.zeros(22, bool)
+    for role, chain in roles.chains.items():
+        joints[INDEX[role]] = not bones.isdisjoint(chain)
+    if not joints.any():
+        raise MotionError(
+            "None of the selected bones is known as a part of the body (fingers, face and props are left alone); "
+            "select body bones, or open Bone Map and give these a role."
+        )
+    return Subject(timeline.pose_keys(armature), roles, bones, joints)
+
+
+def preview_range(context: bpy.types.Context) -> tuple[int, int] | None:
+    """The scene's preview range, if it is on."""
+    scene = context.scene
+    return (scene.frame_preview_start, scene.frame_preview_end) if scene.use_preview_range else None
+
+
+def read_around(
+    context: bpy.types.Context, armature: bpy.types.Object, about: Subject, first: float, last: float
+) -> RigTake:
+    """The whole frames from ``first`` to ``last`` and the context around them, as far as something is keyed."""
+    margin = math.ceil(CONTEXT_SECONDS * frame_rate(context, armature))
+    keyed = timeline.columns(about.keys.bones.values())
+    start = min(math.floor(first), max(math.floor(first) - margin, math.ceil(keyed[0] - timeline.SAME)))
+    end = max(math.ceil(last), min(math.ceil(last) + margin, math.floor(keyed[-1] + timeline.SAME)))
+    return read(context, armature, np.arange(start, end + 1, dtype=np.float64), roles=about.roles)

@@ -1,0 +1,91 @@
+"""Takes: switch between results and what was there before, without computing again.
+
+Annotations stay real objects here, because Blender reads them.
+"""
+
+import bpy
+from bpy.props import IntProperty
+
+from .. import compat, jobs
+from . import applying
+
+
+def _armature(cls: type, context: bpy.types.Context) -> bpy.types.Object | None:
+    armature = jobs.active_armature(context)
+    if armature is None:
+        cls.poll_message_set("No armature is active; click the rig first")
+    elif not armature.mmdm.takes:
+        cls.poll_message_set("There are no takes yet; Fill Gap and Refine Jitter make them")
+    elif armature.animation_data is not None and armature.animation_data.use_tweak_mode:
+        cls.poll_message_set("The armature is in NLA tweak mode; leave it (Tab in the NLA editor) first")
+    else:
+        return armature
+    return None
+
+
+def _assign(armature: bpy.types.Object, take: bpy.types.PropertyGroup) -> None:
+    compat.assign(armature, take.action, applying.find_slot(take.action, take.slot))
+
+
+class MMDM_OT_take_switch(bpy.types.Operator):
+    """Show this action on the armature"""
+
+    bl_idname = "mmdm.take_switch"
+    bl_label = "Switch Take"
+    bl_options = {"UNDO"}
+
+    index: IntProperty(name="Take", description="Its place in the list, counted from 0", default=0, min=0)
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """Blender's hook."""
+        return _armature(cls, context) is not None
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        """Assign the take's action with its slot."""
+        armature = _armature(type(self), context)
+        takes = armature.mmdm.takes
+        if self.index >= len(takes):
+            self.report({"ERROR"}, f"There is no take {self.index}; the list has {len(takes)}, counted from 0.")
+            return {"CANCELLED"}
+        take = takes[self.index]
+        if take.action is None:
+            self.report({"ERROR"}, f"The action of '{take.name}' was deleted; choose another take.")
+            return {"CANCELLED"}
+        _assign(armature, take)
+        self.report({"INFO"}, f"Showing {take.action.name}: {take.detail}.")
+        return {"FINISHED"}
+
+
+class MMDM_OT_takes_clear(bpy.types.Operator):
+    """Delete every take that is not shown, and empty the list"""
+
+    bl_idname = "mmdm.takes_clear"
+    bl_label = "Delete Other Takes"
+    bl_options = {"UNDO"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """Blender's hook."""
+        return _armature(cls, context) is not None
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        """Remove results that nobody uses; sources stay and get back the fake user they had."""
+        armature = _armature(type(self), context)
+        shown = armature.animation_data.action if armature.animation_data else None
+        takes = armature.mmdm.takes
+        entries = [(take.action, take.source, take.fake_user) for take in takes if take.action is not None]
+        takes.clear()
+        removed = 0
+        for action, source, fake_user in entries:
+            if source:
+                # while a result is shown the source has no other user, and would be lost on saving
+                action.use_fake_user = fake_user or action != shown
+            elif action != shown and action.users <= int(action.use_fake_user):
+                bpy.data.actions.remove(action)
+                removed += 1
+        self.report({"INFO"}, f"Deleted {removed} take{'' if removed == 1 else 's'}.")
+        return {"FINISHED"}
+
+
+CLASSES = (MMDM_OT_take_switch, MMDM_OT_takes_clear)

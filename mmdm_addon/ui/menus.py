@@ -1,0 +1,47 @@
+"""Entries in Blender's own menus: Dope Sheet, Timeline, Graph Editor, Pose. F3 finds them there."""
+
+import bpy
+
+MENUS = (
+    "DOPESHEET_MT_key",
+    "DOPESHEET_MT_context_menu",
+    "GRAPH_MT_key",
+    "GRAPH_MT_context_menu",
+    "TIME_MT_view",
+    "VIEW3D_MT_pose",
+    "VIEW3D_MT_pose_context_menu",
+)
+
+
+class MMDM_MT_motion(bpy.types.Menu):
+    """Motion diffusion on the selected bones and keys."""
+
+    bl_idname = "MMDM_MT_motion"
+    bl_label = "MMDM"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        """Blender's hook."""
+        layout = self.layout
+        layout.operator_context = "INVOKE_DEFAULT"
+        layout.operator("mmdm.fill_gap", icon="IPO_EASE_IN_OUT")
+        layout.operator("mmdm.refine_jitter", icon="SMOOTHCURVE")
+
+
+def _draw(self: bpy.types.Menu, context: bpy.types.Context) -> None:
+    self.layout.separator()
+    self.layout.menu(MMDM_MT_motion.bl_idname)
+
+
+def register() -> None:
+    """Append the menu."""
+    for name in MENUS:
+        getattr(bpy.types, name).append(_draw)
+
+
+def unregister() -> None:
+    """Remove the menu."""
+    for name in MENUS:
+        getattr(bpy.types, name).remove(_draw)
+
+
+CLASSES = (MMDM_MT_motion,)
