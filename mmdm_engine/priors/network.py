@@ -12,7 +12,7 @@ from .. import rotations as rot
 from ..diffusion import Schedule, ddim
 from ..model.config import EncoderConfig, KAAConfig
 from ..model.encoder import Encoder
-from . import residual
+from . import border, residual
 from .window import TOKEN, Bodies, Frame, find_frame, seconds_from_centre, tokens
 
 Progress = Callable[[int, int], None]
@@ -47,6 +47,7 @@ class Condition:
     base_rotations: Tensor  # inside
     base_hips: Tensor
     features: Tensor
+    bank: Tensor  # (B, T, 22, K, 6) directions the network can weigh, scaled like the state
     scale: Tensor
     hidden: Tensor  # (B, T, 22, 6) state channels to generate
     seconds: Tensor
@@ -71,13 +72,15 @@ class InbetweenNetwork(nn.Module):
 
     The base is SLERP and LERP between the nearest observed values of each column. Tokens describe the base, so that
     the observed context is read as it is; masks and times to the nearest trusted frame say what the base is worth.
+    The answer is a free residual plus weighted continuations of the border velocities (see `border`).
     """
 
-    FEATURES = TOKEN + 6
+    FEATURES = TOKEN + 6 + border.COUNT * residual.STATE
+    OUTPUTS = residual.STATE + 2 * border.COUNT
 
     def __init__(self, kaa: KAAConfig):
         super().__init__()
-        self.config = EncoderConfig(kaa, self.FEATURES, residual.STATE, residual.STATE)
+        self.config = EncoderConfig(kaa, self.FEATURES, residual.STATE, self.OUTPUTS)
         self.encoder = Encoder(self.config)
         self.scale = residual.GapScale()
         self.schedule = Schedule(STEPS, "cosine", zero_terminal_snr=True)
@@ -87,7 +90,11 @@ class InbetweenNetwork(nn.Module):
         observed = windows.observed
         frame = find_frame(windows.rotations, windows.root, _trusted_frames(observed), windows.bodies)
         base_rotations, base_hips = frame.enter(windows.rotations, windows.root)
-        joint = [windows.before[..., :22], windows.after[..., :22]]
+        scale = self.scale(windows.before, windows.after)
+        tangents = border.tangents(
+            base_rotations, base_hips, observed, windows.before, windows.after, windows.frame_step
+        )
+        tangents = (tangents / scale.clamp(min=1e-6)[..., None, :]).clamp(-4, 4)
         features = torch.cat(
             [
                 tokens(base_rotations, base_hips, frame, windows.frame_step),
@@ -95,25 +102,27 @@ class InbetweenNetwork(nn.Module):
                     [
                         observed[..., :22].float(),
                         observed[..., 22:].float().expand(*observed.shape[:2], 22),
-                        _squash(joint[0]),
-                        _squash(joint[1]),
+                        _squash(windows.before[..., :22]),
+                        _squash(windows.after[..., :22]),
                         windows.confidence,
                         windows.bodies.exists[:, None].float().expand(*observed.shape[:2], 22),
                     ],
                     dim=-1,
                 ),
+                tangents.flatten(-2),
             ],
             dim=-1,
         )
         return Condition(
-            frame, base_rotations, base_hips, features, self.scale(windows.before, windows.after),
+            frame, base_rotations, base_hips, features, tangents, scale,
             residual.columns(~observed), seconds_from_centre(observed.shape[1], windows.frame_step), windows.frame_step,
         )  # fmt: skip
 
     def predict(self, condition: Condition, state: Tensor, step: Tensor) -> Tensor:
         """Scaled x0 (B, T, 22, 6) from a scaled noisy state at ``step`` (B,); zero where observed."""
-        x0 = self.encoder(condition.features, state, step, condition.seconds, condition.frame_step)
-        return x0 * condition.hidden
+        out = self.encoder(condition.features, state, step, condition.seconds, condition.frame_step)
+        free, weights = out.split([residual.STATE, 2 * border.COUNT], dim=-1)
+        return (free + residual.weigh(condition.bank, weights)) * condition.hidden
 
     def sample(
         self, condition: Condition, steps: int = 1, generator: torch.Generator | None = None,
@@ -163,8 +172,8 @@ class RefinementNetwork(nn.Module):
         kernel = torch.exp(-0.5 * (lag / width) ** 2)
         return (kernel / kernel.sum(dim=-1, keepdim=True)) @ values
 
-    def condition(self, windows: Windows) -> tuple[Condition, Tensor]:
-        """The condition, and the bank (B, T, 22, BANK, 6): tangents from the middle smoothing to each candidate."""
+    def condition(self, windows: Windows) -> Condition:
+        """What the network is told; its bank holds the tangents from the middle smoothing to each candidate."""
         observed_rotations, root = windows.rotations, windows.root
         b, t = root.shape[:2]
         frame = find_frame(
@@ -194,7 +203,7 @@ class RefinementNetwork(nn.Module):
         )
         hidden = torch.ones_like(base_rotations[..., :1]).expand(b, t, 22, residual.STATE)
         seconds = seconds_from_centre(t, windows.frame_step)
-        return Condition(frame, base_rotations, base_hips, features, noise, hidden, seconds, windows.frame_step), bank
+        return Condition(frame, base_rotations, base_hips, features, bank, noise, hidden, seconds, windows.frame_step)
 
     def _noise(self, bank: Tensor) -> Tensor:
         """(B, T, 22, 6) size of the finest detail per joint over the window, rotation and root apart."""
@@ -204,17 +213,15 @@ class RefinementNetwork(nn.Module):
         b, t = fine.shape[:2]
         return torch.cat([turn.expand(b, t, 22, 3), shift.expand(b, t, 22, 3)], dim=-1).clamp(min=1e-4)
 
-    def predict(self, condition: Condition, bank: Tensor) -> Tensor:
+    def predict(self, condition: Condition) -> Tensor:
         """Unscaled residual (B, T, 22, 6) from the middle smoothing."""
-        b, t = bank.shape[:2]
-        empty = torch.zeros((b, t, 22, 0), device=bank.device)
-        step = torch.zeros(b, dtype=torch.long, device=bank.device)
+        b, t = condition.features.shape[:2]
+        empty = condition.features.new_zeros((b, t, 22, 0))
+        step = torch.zeros(b, dtype=torch.long, device=empty.device)
         out = self.encoder(condition.features, empty, step, condition.seconds, condition.frame_step)
         free, mix = out.split([residual.STATE, 2 * self.BANK], dim=-1)
-        weights = mix.unflatten(-1, (2, self.BANK)).softmax(dim=-1)
-        turn = (weights[..., 0, :, None] * bank[..., :3]).sum(dim=-2)
-        shift = (weights[..., 1, :, None] * bank[..., 3:]).sum(dim=-2)
-        return torch.cat([turn, shift], dim=-1) + free * condition.scale
+        weights = mix.unflatten(-1, (2, self.BANK)).softmax(dim=-1).flatten(-2)
+        return residual.weigh(condition.bank, weights) + free * condition.scale
 
 
 Network = InbetweenNetwork | RefinementNetwork

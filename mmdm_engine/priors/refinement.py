@@ -186,8 +186,8 @@ def _solve(
     for done, (length, group) in enumerate(batches):
         windows = _windows(length, group, motions, strides, taken, device)
         with torch.inference_mode():
-            condition, bank = network.condition(windows)
-            state = network.predict(condition, bank)
+            condition = network.condition(windows)
+            state = network.predict(condition)
             clean = residual.add(condition.base_rotations, condition.base_hips, state)
             rotations, root = condition.frame.leave(*clean)
             turn = rot.log(rot.multiply(rot.conjugate(windows.rotations), rotations))

@@ -29,6 +29,14 @@ def add(base_rotations: Tensor, base_hips: Tensor, state: Tensor) -> tuple[Tenso
     return rot.multiply(base_rotations, rot.exp(state[..., :3])), base_hips + state[:, :, 0, 3:]
 
 
+def weigh(bank: Tensor, weights: Tensor) -> Tensor:
+    """Weighted sum of a bank's states (..., K, 6) → (..., 6); weights (..., 2 K), for rotation and for the shift."""
+    turn, shift = weights.unflatten(-1, (2, bank.shape[-2])).unbind(-2)
+    return torch.cat(
+        [(turn[..., None] * bank[..., :3]).sum(dim=-2), (shift[..., None] * bank[..., 3:]).sum(dim=-2)], dim=-1
+    )
+
+
 def columns(mask: Tensor) -> Tensor:
     """A motion mask (B, T, 23) as a mask of state channels (B, T, 22, 6): the root's shift follows column 22."""
     turn = mask[..., :22, None].expand(*mask.shape[:-1], 22, 3)

@@ -20,11 +20,13 @@ from .window import Bodies
 CONTEXT = 0.4
 """Seconds of trusted motion that a window takes along on each side."""
 LONGEST = 2.0
-"""Seconds of gap that are filled in one go."""
+"""Seconds of gap that are filled in one go; longer ones get coarse frames first."""
+LONGEST_FRAMES = 60
+"""Frames of gap that the network was trained on; at high rates a gap is solved on fewer frames."""
 COARSE_RATE = 5.0
-"""Frames per second of the first pass over longer gaps."""
+"""Frames per second of the first pass over long gaps."""
 TOP_RATE = 60.0
-"""Priors are trained up to this rate; faster takes are filled on every n-th frame and the residual is upsampled."""
+"""Highest rate the network was trained at."""
 BATCH = 64
 
 
@@ -66,7 +68,7 @@ def spans(hidden_rows: np.ndarray, fps: float) -> list[tuple[int, int]]:
         return []
     cuts = np.flatnonzero(np.diff(index) > 2 * context)
     stretches = zip(index[np.r_[0, cuts + 1]], index[np.r_[cuts, len(index) - 1]] + 1, strict=True)
-    limit = max(round((LONGEST if fps > 1.5 * COARSE_RATE else 2 * COARSE_RATE) * fps), 2)
+    limit = LONGEST_FRAMES
     out = []
     for first, last in stretches:
         count = 1 if last - first <= limit else math.ceil((last - first - limit) / (limit / 2)) + 1
@@ -90,7 +92,7 @@ def solve(
     The base of every window is the interpolation over the whole motion, so residuals of overlapping windows can be
     averaged before they are applied.
     """
-    jobs = [_through_decimation(network, job, steps, seed, progress) for job in jobs]
+    jobs = [_stepwise(network, job, steps, seed) for job in jobs]
     bases, residuals, weights = [], [], []
     all_spans: list[Span] = []
     times = []
@@ -135,63 +137,83 @@ def solve(
     ]
 
 
-def _through_decimation(network: InbetweenNetwork, job: Job, steps: int, seed: int, progress: Progress | None) -> Job:
-    """Reduce a job that the network cannot take as it is: too fast a frame rate, or too long a gap.
+def _stepwise(network: InbetweenNetwork, job: Job, steps: int, seed: int) -> Job:
+    """Solve what the network cannot take at the take's own rate, run by run, on a coarser grid first.
 
-    The job is solved on every n-th frame first. For a long gap these frames become known and the rest is left to be
-    filled; above the top rate the residual is upsampled and nothing is left.
+    A gap at too high a rate, or of too many frames, is solved on fewer frames and the residual over interpolation is
+    upsampled. A gap of too many seconds gets one frame in every fifth of a second, which become known, and the rest is
+    left to be filled between them.
     """
-    motion, hidden = job.motion, job.hidden
-    fps = motion.fps
-    long = longest_run(hidden) > LONGEST * fps and fps > 1.5 * COARSE_RATE
-    fast = fps > TOP_RATE * 1.01
-    if not (long or fast) or not hidden.any():
-        return job
-    stride = math.ceil(fps / TOP_RATE - 0.01) if fast else round(fps / COARSE_RATE)
-    first = max(int(np.flatnonzero(hidden.any(axis=1))[0]) - 1, 0)
-    grid = np.arange(first % stride, len(motion), stride)
-    rotations, root = interpolate(motion.rotations.astype(np.float64), motion.root.astype(np.float64), ~hidden)
-    small = Motion(rotations[grid], root[grid], motion.skeleton, fps / stride)
-    if not (~hidden[grid]).any(axis=0).all():  # no trusted value of some column falls on the grid: too short a take
-        return job
-    solved_rotations, solved_root = solve(
-        network, [Job(small, hidden[grid])], steps=steps, seed=seed, progress=progress
-    )[0]
-    if fast:
-        turn = np.zeros((len(motion), 22, 3))
-        shift = np.zeros((len(motion), 3))
-        turn[grid] = rot.log(rot.multiply(rot.conjugate(rotations[grid]), solved_rotations))
-        shift[grid] = solved_root - root[grid]
-        nodes = np.union1d(grid, np.flatnonzero(~hidden.any(axis=1)))
-        frames = np.arange(len(motion))
-        turn = PchipInterpolator(nodes, turn[nodes], axis=0, extrapolate=False)(frames)
-        shift = PchipInterpolator(nodes, shift[nodes], axis=0, extrapolate=False)(frames)
-        inside = (frames >= nodes[0]) & (frames <= nodes[-1])
-        turn[~inside], shift[~inside] = _hold(turn, inside), _hold(shift, inside)
-        rotations = rot.multiply(rotations, rot.exp(turn))
-        root = root + shift
-        return Job(motion.with_frames(*_restored(motion, hidden, rotations, root)), np.zeros_like(hidden))
-    rotations[grid], root[grid] = solved_rotations, solved_root
-    left = hidden.copy()
-    left[grid] = False
-    return Job(motion.with_frames(*_restored(motion, hidden, rotations, root)), left)
+    fps, frames = job.motion.fps, len(job.motion)
+    hidden = job.hidden.copy()
+    rotations, root = job.motion.rotations, job.motion.root
+    for first, last in _runs(job.hidden.any(axis=1)):
+        length = longest_run(job.hidden[first:last])
+        long = length > LONGEST * fps and fps > 1.5 * COARSE_RATE
+        stride = fps / COARSE_RATE if long else max(fps / TOP_RATE, length / LONGEST_FRAMES)
+        if stride < 1.3:  # resampling to borders already moves the rate by a little
+            continue
+        margin = round(3 * stride + CONTEXT * fps)
+        part = slice(max(0, first - margin), min(frames, last + margin))
+        small, grid = _resampled(job, part, first, last, stride)
+        if small is None:
+            continue
+        solved = solve(network, [small], steps=steps, seed=seed)[0]
+        filled = interpolate(rotations.astype(np.float64), root.astype(np.float64), ~hidden)
+        up = _upsampled(small, solved, grid, np.arange(first, last))
+        inside = slice(first, last)
+        turned = rot.multiply(filled[0][inside], rot.exp(up[0]))
+        moved = filled[1][inside] + up[1]
+        done = np.ones(last - first, bool)
+        if long:
+            done[:] = False
+            nodes = np.round(grid[(grid >= first) & (grid < last)]).astype(int) - first
+            done[np.clip(nodes, 0, last - first - 1)] = True
+        mask = job.hidden[inside] & done[:, None]
+        rotations, root = rotations.copy(), root.copy()
+        rotations[inside] = np.where(mask[:, :22, None], turned, rotations[inside])
+        root[inside] = np.where(mask[:, 22:], moved, root[inside])
+        hidden[inside] &= ~mask
+    return Job(job.motion.with_frames(rotations, root), hidden)
 
 
-def _hold(values: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """What lies outside the nodes takes the nearest inside value."""
-    index = np.flatnonzero(inside)
-    outside = np.flatnonzero(~inside)
-    return values[np.clip(outside, index[0], index[-1])]
+def _runs(rows: np.ndarray) -> list[tuple[int, int]]:
+    """Half-open runs of true rows."""
+    change = np.flatnonzero(np.diff(np.r_[False, rows, False].astype(np.int8)))
+    return [(int(a), int(b)) for a, b in change.reshape(-1, 2)]
 
 
-def _restored(
-    motion: Motion, hidden: np.ndarray, rotations: np.ndarray, root: np.ndarray
+def _resampled(job: Job, part: slice, first: int, last: int, stride: float) -> tuple[Job | None, np.ndarray]:
+    """The job around one run on a coarser even grid that hits the run's trusted borders, and the grid's frames."""
+    start = first - 1 if first > 0 else last
+    span = last - first + 1
+    step = span / max(round(span / stride), 1) if first > 0 and last < len(job.motion) else stride
+    count = [int((start - part.start) / step + 1e-6), int((part.stop - 1 - start) / step + 1e-6)]
+    grid = np.clip(start + step * np.arange(-count[0], count[1] + 1), 0, len(job.motion) - 1)
+    low = np.minimum(np.floor(grid + 1e-6).astype(int), len(job.motion) - 2)
+    t = np.clip(grid - low, 0, 1)
+    t[t < 1e-5] = 0
+    observed = ~job.hidden
+    seen = np.where((t == 0)[:, None], observed[low], observed[low] & observed[low + 1])
+    seen[t > 1 - 1e-5] = observed[low + 1][t > 1 - 1e-5]
+    if not seen.any(axis=0).all():
+        return None, grid
+    rotations, root = interpolate(job.motion.rotations.astype(np.float64), job.motion.root.astype(np.float64), observed)
+    taken = rot.slerp(rotations[low], rotations[low + 1], np.broadcast_to(t[:, None], (len(t), 22)))
+    moved = root[low] + t[:, None] * (root[low + 1] - root[low])
+    motion = Motion(rot.continuous(taken), moved, job.motion.skeleton, job.motion.fps / step)
+    return Job(motion, ~seen), grid
+
+
+def _upsampled(
+    small: Job, solved: tuple[np.ndarray, np.ndarray], grid: np.ndarray, frames: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Generated values where hidden, the motion's own elsewhere."""
-    return (
-        np.where(hidden[:, :22, None], rotations, motion.rotations),
-        np.where(hidden[:, 22:], root, motion.root),
-    )
+    """The coarse solution's residual over its interpolation, at other frames: rotation vectors and root shift."""
+    base = interpolate(small.motion.rotations.astype(np.float64), small.motion.root.astype(np.float64), ~small.hidden)
+    turn = rot.log(rot.multiply(rot.conjugate(base[0]), solved[0]))
+    shift = solved[1] - base[1]
+    at = np.clip(frames, grid[0], grid[-1])
+    return PchipInterpolator(grid, turn, axis=0)(at), PchipInterpolator(grid, shift, axis=0)(at)
 
 
 def _batches(all_spans: list[Span]) -> list[list[Span]]:

@@ -72,24 +72,25 @@ class Clips:
     def __len__(self) -> int:
         return len(self.length)
 
-    def sample(self, batch: int, frames: int, fps: float, generator: torch.Generator, augment: bool = True) -> Batch:
-        """Random windows resampled to ``fps``; mirrored, time-warped 0.8-1.25 and re-proportioned with ``augment``."""
+    def sample(self, frames: int, fps: Tensor, generator: torch.Generator, augment: bool = True) -> Batch:
+        """One random window for each rate in ``fps`` (B,).
+
+        ``augment``: mirrored, time-warped 0.8-1.25 and re-proportioned. A rate so coarse that no clip is long enough
+        for its window is sampled more finely instead.
+        """
+        batch = len(fps)
+        fps = fps.to(self.device)
 
         def uniform(*shape: int) -> Tensor:
             return torch.rand(shape, generator=generator).to(self.device)
 
-        rate = (
-            self.fps
-            / fps
-            * (2 ** ((uniform(batch) - 0.5) * 0.64) if augment else torch.ones(batch, device=self.device))
-        )
+        rate = self.fps / fps
+        if augment:
+            rate = rate * 2 ** ((uniform(batch) - 0.5) * 0.64)
+        rate = torch.minimum(rate, (self.length.max() - 2) / (frames - 1))
         span = rate * (frames - 1)
-        fits = self.length > float(span.max()) + 1
-        if not fits.any():
-            raise MotionError(f"No clip is {float(span.max()) / self.fps:.1f} s long; train on longer takes.")
-        clip = torch.multinomial((self.weight * fits).cpu(), batch, replacement=True, generator=generator).to(
-            self.device
-        )
+        fits = self.length > span[:, None] + 1
+        clip = torch.multinomial((self.weight * fits).cpu(), 1, generator=generator)[:, 0].to(self.device)
         first = uniform(batch) * (self.length[clip] - 1 - span)
         time = first[:, None] + rate[:, None] * torch.arange(frames, device=self.device)
         low = time.floor().long().clamp(max=self.length[clip][:, None] - 2)
@@ -102,8 +103,7 @@ class Clips:
         if augment:
             rotations, root, bodies = _mirror(rotations, root, bodies, uniform(batch) < 0.5)
             bodies = _proportions(bodies, uniform(batch, 4))
-        step = torch.full((batch,), 1 / fps, device=self.device)
-        return Batch(rotations, root, bodies, step, self.contact[clip])
+        return Batch(rotations, root, bodies, 1 / fps, self.contact[clip])
 
 
 def _mirror(rotations: Tensor, root: Tensor, bodies: Bodies, which: Tensor) -> tuple[Tensor, Tensor, Bodies]:

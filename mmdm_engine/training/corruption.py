@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,65 +13,65 @@ from ..contract.skeleton import LIMBS
 
 CONTEXT = 0.4
 """Seconds of trusted motion on each side of a gap."""
+FRAMES = 84
+"""Window length: a gap of sixty frames with its context at 30 fps."""
+LONGEST = 60
+"""Frames of the longest gap."""
 FPS = (30, 30, 30, 30, 60, 24, 25, 20, 50, 40)
 """Frame rates drawn in training; 30 is the commonest target of clean-up work."""
 COARSE_FPS = (5, 6, 10)
 """Rates of the first pass over gaps beyond two seconds."""
-
-
-def choice(options: tuple[Any, ...], generator: torch.Generator) -> Any:
-    """One of the options, evenly."""
-    return options[int(torch.randint(len(options), (), generator=generator))]
+BANK = 8192
 
 
 @dataclass(frozen=True)
-class GapSchedule:
-    """The shape of one batch's gaps: ``length`` frames at ``fps`` between ``context`` trusted frames a side."""
+class Gaps:
+    """A bank of schedules, drawn once: what each window may see. observed (N, FRAMES, 23) bool, fps (N,)."""
 
-    kind: Literal["gap", "keys", "limb", "one_sided"]
-    fps: int
-    context: int
-    length: int
+    observed: Tensor
+    fps: Tensor
 
-    @property
-    def frames(self) -> int:
-        """Window length."""
-        return self.length + 2 * self.context
+    @classmethod
+    def make(cls, seed: int = 0, count: int = BANK) -> Gaps:
+        """Plain gaps, several to a window where they are short; keys kept inside; hidden limbs; one side only."""
+        random = np.random.default_rng(seed)
+        observed = np.ones((count, FRAMES, 23), bool)
+        fps = np.empty(count)
+        for mask, n in zip(observed, range(count), strict=True):
+            kind = random.choice(["gap", "keys", "limb", "one_sided", "coarse"], p=[0.7, 0.1, 0.08, 0.08, 0.04])
+            fps[n] = random.choice(COARSE_FPS if kind == "coarse" else FPS)
+            context = max(3, round(CONTEXT * fps[n]))
+            at = int(random.integers(context, context + 8))
+            while at + 2 + context <= FRAMES:
+                room = min(LONGEST, FRAMES - context - at, round(fps[n] * (8 if kind == "coarse" else 2)))
+                length = min(room, 2 + round(random.random() ** random.choice([1.0, 2.0]) * (LONGEST - 2)))
+                _hide(mask[at : at + length], kind, random)
+                at += length + context + int(random.integers(0, 6))
+            if kind == "one_sided":
+                side = int(random.integers(context, LONGEST))
+                mask[:] = True
+                mask[FRAMES - side :] = False
+                if random.random() < 0.5:
+                    mask[:] = mask[::-1].copy()
+        return cls(torch.from_numpy(observed), torch.from_numpy(fps).float())
 
-    def observed(self, batch: int, generator: torch.Generator) -> Tensor:
-        """(batch, frames, 23) bool; keys, limbs and sides are drawn per sample."""
-        observed = torch.ones((batch, self.frames, 23), dtype=torch.bool)
-        gap = slice(self.context, self.context + self.length)
-        if self.kind == "gap":
-            observed[:, gap] = False
-        elif self.kind == "keys":
-            share = torch.rand((batch, 1), generator=generator) * 0.3
-            observed[:, gap] = (torch.rand((batch, self.length), generator=generator) < share)[..., None]
-        elif self.kind == "limb":
-            hide = torch.rand((batch, 22), generator=generator) < torch.rand((batch, 1), generator=generator) * 0.5
-            for limb in LIMBS:
-                hide[:, list(limb)] |= (torch.rand(batch, generator=generator) < 0.3)[:, None]
-            hide = torch.cat([hide, hide[:, :1]], dim=1)  # the root's position goes with its rotation
-            observed[:, gap] = ~hide[:, None].expand(-1, self.length, -1)
-        else:
-            head = (torch.rand(batch, generator=generator) < 0.5)[:, None]
-            index = torch.arange(self.frames)
-            seen = torch.where(head, index >= gap.stop, index < gap.start)
-            observed &= seen[..., None]
-        return observed
+    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """observed (count, FRAMES, 23) and fps (count,)."""
+        index = torch.randint(len(self.fps), (count,), generator=generator)
+        return self.observed[index], self.fps[index]
 
 
-def draw_schedule(generator: torch.Generator) -> GapSchedule:
-    """Plain gaps of 2-60 frames in three batches of four, else keys inside, hidden limbs, or one side only."""
-    kind = float(torch.rand((), generator=generator))
-    coarse = kind > 0.96
-    fps = choice(COARSE_FPS if coarse else FPS, generator)
-    # two lengths in three are drawn evenly, the rest towards the short ones
-    power = 1.0 if torch.rand((), generator=generator) < 0.67 else 2.0
-    length = 2 + round(float(torch.rand((), generator=generator)) ** power * 58)
-    length = min(length, (5 if coarse else 2) * fps)
-    name = "gap" if kind < 0.72 or coarse else "keys" if kind < 0.82 else "limb" if kind < 0.9 else "one_sided"
-    return GapSchedule(name, fps, max(3, round(CONTEXT * fps)), length)  # type: ignore[arg-type]
+def _hide(gap: np.ndarray, kind: str, random: np.random.Generator) -> None:
+    """Hide a gap (length, 23) in place, in the manner of its kind."""
+    if kind == "keys":
+        gap[random.random(len(gap)) >= random.random() * 0.3] = False
+    elif kind == "limb":
+        hide = random.random(22) < random.random() * 0.5
+        for limb in LIMBS:
+            hide[list(limb)] |= random.random() < 0.3
+        gap[:, np.append(hide, hide[0])] = False  # the root's position goes with its rotation
+    else:
+        gap[:] = False
 
 
 def _log_uniform(low: float, high: float, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

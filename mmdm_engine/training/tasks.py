@@ -43,13 +43,13 @@ class InbetweenTask(nn.Module):
         super().__init__()
         self.network = InbetweenNetwork(kaa)
         self.weights = weights
+        self.gaps = corruption.Gaps.make()
 
     def draw(self, clips: Clips, frames: int, generator: torch.Generator) -> tuple[Batch, Windows]:
-        """About ``frames`` frames of clean windows, and the same with a gap."""
-        schedule = corruption.draw_schedule(generator)
-        count = max(4, frames // schedule.frames)
-        batch = clips.sample(count, schedule.frames, schedule.fps, generator)
-        return batch, gap_windows(batch, schedule.observed(count, generator).to(clips.device))
+        """About ``frames`` frames of clean windows, and the same with gaps."""
+        observed, fps = self.gaps.draw(max(4, frames // corruption.FRAMES), generator)
+        batch = clips.sample(corruption.FRAMES, fps, generator)
+        return batch, gap_windows(batch, observed.to(clips.device))
 
     def prepare(self, clips: Clips, generator: torch.Generator, batches: int = 300) -> None:
         """Measure the residual scale on training data."""
@@ -93,13 +93,14 @@ class InbetweenTask(nn.Module):
     @torch.no_grad()
     def score(self, clips: Clips, generator: torch.Generator) -> dict[str, float]:
         """Ratios to interpolation on plain gaps of one second at 30 fps: position error and rotation angle."""
-        schedule = corruption.GapSchedule("gap", 30, 12, 30)
-        batch = clips.sample(256, schedule.frames, 30, generator, augment=False)
-        windows = gap_windows(batch, schedule.observed(256, generator).to(clips.device))
+        batch = clips.sample(54, torch.full((256,), 30.0), generator, augment=False)
+        observed = torch.ones((256, 54, 23), dtype=torch.bool, device=clips.device)
+        observed[:, 12:42] = False
+        windows = gap_windows(batch, observed)
         condition = self.network.condition(windows)
         true = condition.frame.enter(batch.rotations, batch.root)
         ours = residual.add(condition.base_rotations, condition.base_hips, self.network.sample(condition))
-        return _ratios(condition.frame, ours, (condition.base_rotations, condition.base_hips), true, schedule.context)
+        return _ratios(condition.frame, ours, (condition.base_rotations, condition.base_hips), true, 12)
 
 
 class RefinementTask(nn.Module):
@@ -118,8 +119,10 @@ class RefinementTask(nn.Module):
     def draw(self, clips: Clips, frames: int, generator: torch.Generator) -> tuple[Batch, Windows]:
         """About ``frames`` frames of clean windows, and the same with noise."""
         length = 32 + int(torch.randint(33, (), generator=generator))
-        fps = corruption.choice(corruption.FPS, generator)
-        batch = clips.sample(max(4, frames // length), length, fps, generator)
+        count = max(4, frames // length)
+        rates = torch.tensor(corruption.FPS, dtype=torch.float32)
+        fps = rates[torch.randint(len(rates), (count,), generator=generator)]
+        batch = clips.sample(length, fps, generator)
         return batch, self.spoil(batch, *corruption.add_noise(batch.rotations, batch.root, generator))
 
     @staticmethod
@@ -133,9 +136,9 @@ class RefinementTask(nn.Module):
 
     def forward(self, batch: Batch, windows: Windows, generator: torch.Generator) -> dict[str, Tensor]:
         """Loss terms of one batch."""
-        condition, bank = self.network.condition(windows)
+        condition = self.network.condition(windows)
         true_rotations, true_hips = condition.frame.enter(batch.rotations, batch.root)
-        state = self.network.predict(condition, bank)
+        state = self.network.predict(condition)
         rotations, hips = residual.add(condition.base_rotations, condition.base_hips, state)
         turn = rot.log(rot.multiply(rot.conjugate(rotations), true_rotations)).abs()
         every = torch.ones(batch.root.shape[:2], dtype=torch.bool, device=hips.device)
@@ -147,13 +150,13 @@ class RefinementTask(nn.Module):
     @torch.no_grad()
     def score(self, clips: Clips, generator: torch.Generator) -> dict[str, float]:
         """Ratios to the middle smoothing (50 ms) at 5° and 2 cm, 30 fps: position error and rotation angle."""
-        batch = clips.sample(128, 64, 30, generator, augment=False)
+        batch = clips.sample(64, torch.full((128,), 30.0), generator, augment=False)
         turn = torch.randn((*batch.rotations.shape[:-1], 3), generator=generator).to(batch.root) * 0.0873
         root = batch.root + 0.02 * torch.randn(batch.root.shape, generator=generator).to(batch.root)
-        condition, bank = self.network.condition(self.spoil(batch, rot.multiply(batch.rotations, rot.exp(turn)), root))
+        condition = self.network.condition(self.spoil(batch, rot.multiply(batch.rotations, rot.exp(turn)), root))
         true = condition.frame.enter(batch.rotations, batch.root)
         base = (condition.base_rotations, condition.base_hips)
-        return _ratios(condition.frame, residual.add(*base, self.network.predict(condition, bank)), base, true, 0)
+        return _ratios(condition.frame, residual.add(*base, self.network.predict(condition)), base, true, 0)
 
 
 def _ratios(
