@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -100,8 +101,8 @@ def test_kept_joints_and_chosen_joints_keep_their_bits(walk):
 
 def test_values_and_velocities_are_continuous_at_the_seams(walk):
     out = fill(walk, lock_feet=False)
-    step = np.rad2deg(np.linalg.norm(rot.log(rot.multiply(
-        rot.conjugate(out.rotations[:-1].astype(np.float64)), out.rotations[1:].astype(np.float64))), axis=-1))  # fmt: skip
+    q = out.rotations.astype(np.float64)
+    step = np.rad2deg(np.linalg.norm(rot.log(rot.multiply(rot.conjugate(q[:-1]), q[1:])), axis=-1))
     jump = np.abs(np.diff(step, axis=0))  # change of speed, degrees per frame
     seams, inside = jump[[18, 19, 48, 49]], jump[:18]
     assert seams.mean() < 2.0 * max(inside.mean(), 0.3)
@@ -272,31 +273,32 @@ def test_progress_counts_up_and_can_cancel(walk):
     seen = []
     mmdm.fill_gap(walk, *GAP, takes=2, device="cpu", progress=lambda done, of: seen.append((done, of)))
     assert seen[-1][0] == seen[-1][1]
-    assert all(a[0] / a[1] <= b[0] / b[1] for a, b in zip(seen, seen[1:], strict=False))
+    assert all(a[0] / a[1] <= b[0] / b[1] for a, b in pairwise(seen))
 
-    class Stop(Exception):
+    class StopError(Exception):
         pass
 
     def stop(done, of):
-        raise Stop
+        raise StopError
 
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         mmdm.fill_gap(walk, *GAP, takes=2, device="cpu", progress=stop)
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         mmdm.refine(walk, device="cpu", progress=stop)
 
 
 def test_feet_that_are_planted_slide_less_with_the_lock(walk):
     free, locked = fill(walk, lock_feet=False), fill(walk, lock_feet=True)
     planted = contacts.detect(locked)
+    planted[: GAP[0]] = planted[GAP[1] :] = False
+    assert planted.sum() > 10, "a walk stands on its feet"
 
     def slide(motion):
         p = kinematics.positions(motion.rotations, motion.root, motion.skeleton.offsets)[:, [7, 10, 8, 11]]
         speed = np.linalg.norm(np.diff(p[..., [0, 2]], axis=0), axis=-1)
-        return speed[(planted[1:] & planted[:-1]) & (np.arange(len(motion) - 1) >= 20)[:, None] &
-                     (np.arange(len(motion) - 1) < 49)[:, None]].mean()  # fmt: skip
+        return speed[planted[1:] & planted[:-1]].mean()
 
-    assert slide(locked) <= slide(free) * 1.001
+    assert slide(locked) < 0.9 * slide(free)
 
 
 def test_windows_cover_every_hidden_frame_with_context():

@@ -1,0 +1,230 @@
+"""Training on a small synthetic pack: data, losses, resume, export. Minutes are cut to seconds."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from mmdm_engine import MotionError, cli
+from mmdm_engine import rotations as rot
+from mmdm_engine.contract.skeleton import CANONICAL_DIRECTIONS, LIMBS, PARENTS
+from mmdm_engine.model.config import KAAConfig
+from mmdm_engine.pack import Pack
+from mmdm_engine.priors import residual, store
+from mmdm_engine.priors.window import Bodies, find_frame, tokens
+from mmdm_engine.training import corruption, losses, tasks
+from mmdm_engine.training.clips import Clips
+from mmdm_engine.training.command import _override
+
+TINY = ["--set", "joint_dim=8", "pose_dim=16", "ffn=16", "time_ffn=16", "time_heads=1", "time_head_dim=16",
+        "head_dim=8", "rounds=1", "temporal_blocks=1"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pack_path(tmp_path_factory):
+    """Forty clips of smooth made-up motion at 60 fps."""
+    random = np.random.default_rng(0)
+    clips, frames = 40, 260
+    offsets = np.zeros((22, 3), np.float32)
+    for j in range(1, 22):
+        offsets[j] = CANONICAL_DIRECTIONS[PARENTS[j]] * 0.2
+    offsets[[1, 2]] = [[0.1, -0.05, 0], [-0.1, -0.05, 0]]
+    offsets[[4, 5, 7, 8]] = [0, -0.42, 0]
+    t = np.arange(frames)[:, None, None] / 60
+    rotations, root = [], []
+    for _ in range(clips):
+        wave = sum(
+            random.normal(0, 0.3, (22, 3)) * np.sin(2 * np.pi * f * t + random.uniform(0, 6, (22, 3)))
+            for f in (0.4, 1.1)
+        )
+        rotations.append(rot.continuous(rot.exp(wave)))
+        root.append(np.stack([t[:, 0, 0] * random.normal(), 0.95 + 0.02 * np.sin(t[:, 0, 0]), 0 * t[:, 0, 0]], -1))
+    path = tmp_path_factory.mktemp("pack") / "made_up.npz"
+    np.savez(
+        path,
+        rotations=np.round(np.concatenate(rotations) * 32767).astype(np.int16),
+        root=np.concatenate(root).astype(np.float32),
+        clip_start=np.arange(clips) * frames,
+        clip_length=np.full(clips, frames),
+        offsets=np.repeat(offsets[None], clips, 0),
+        fps=np.float32(60),
+        names=np.array([f"clip_{i}" for i in range(clips)]),
+        labels=np.array(["walk" if i < 4 else "dance" for i in range(clips)]),
+        flags=np.array(["props" if i % 2 else "" for i in range(clips)]),
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def clips(pack_path):
+    return Clips(Pack.load(pack_path))
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_clips_hold_some_out_and_favour_locomotion(pack_path):
+    pack = Pack.load(pack_path)
+    train, held = Clips(pack), Clips(pack, held_out=True)
+    assert len(train) + len(held) == 40
+    assert 1 <= len(held) <= 8
+    walking = torch.tensor([pack.labels[i] == "walk" for i in range(40)])
+    everything = Clips(pack, held_out=None)
+    share = everything.weight[walking].sum() / everything.weight.sum()
+    assert share == pytest.approx(0.35, abs=1e-4)
+
+
+def test_windows_are_unit_continuous_and_repeatable(clips):
+    fps = torch.tensor([30.0, 60.0, 24.0, 5.0])
+    a, b = (clips.sample(84, fps, generator(3)) for _ in range(2))
+    assert torch.equal(a.rotations, b.rotations)
+    assert a.rotations.shape == (4, 84, 22, 4)
+    assert torch.allclose(a.rotations.norm(dim=-1), torch.ones(()), atol=1e-5)
+    assert torch.allclose(a.frame_step, 1 / fps)
+    assert not torch.equal(a.rotations, clips.sample(84, fps, generator(4)).rotations)
+
+
+def test_mirroring_twice_is_the_identity_and_swaps_sides(clips):
+    from mmdm_engine.training.clips import _mirror
+
+    batch = clips.sample(8, torch.full((3,), 30.0), generator(), augment=False)
+    yes = torch.ones(3, dtype=torch.bool)
+    once = _mirror(batch.rotations, batch.root, batch.bodies, yes)
+    twice = _mirror(*once, yes)
+    assert torch.equal(twice[0], batch.rotations)
+    frame = find_frame(batch.rotations, batch.root, torch.ones(3, 8, dtype=torch.bool), batch.bodies)
+    mirrored = find_frame(once[0], once[1], torch.ones(3, 8, dtype=torch.bool), once[2])
+    p = frame.positions(*frame.enter(batch.rotations, batch.root))
+    q = mirrored.positions(*mirrored.enter(once[0], once[1]))
+    swap = [2 if j == 1 else 1 if j == 2 else j for j in range(22)]
+    assert torch.allclose(p[:, :, [1, 2]] * torch.tensor([-1.0, 1, 1]), q[:, :, swap][:, :, [1, 2]], atol=1e-4)
+
+
+def test_gap_bank_hides_what_it_says():
+    gaps = corruption.Gaps.make(seed=1, count=400)
+    hidden = ~gaps.observed
+    assert hidden.flatten(1).any(dim=1).float().mean() > 0.95
+    both = gaps.observed[:, 0].all(dim=-1) & gaps.observed[:, -1].all(dim=-1)
+    assert 0.85 < both.float().mean() < 0.97, "about one in twelve has one side only"
+    whole = hidden.all(dim=-1)
+    runs = [max(len(r) for r in "".join("x" if v else " " for v in row).split()) for row in whole if row.any()]
+    assert max(runs) <= 60
+    assert min(runs) <= 4
+    assert (hidden[:, :, 0] == hidden[:, :, 22]).all(), "the root goes with the pelvis"
+    assert len(LIMBS) == 4
+
+
+def test_noise_has_the_asked_size_and_leaves_some_clean():
+    rotations = torch.zeros(300, 40, 22, 4)
+    rotations[..., 0] = 1
+    root = torch.zeros(300, 40, 3)
+    spoiled, moved = corruption.add_noise(rotations, root, generator())
+    angle = torch.rad2deg(rot.log(spoiled).square().mean(dim=(1, 2, 3)).sqrt())
+    clean = angle < 1e-3
+    assert 0.04 < clean.float().mean() < 0.18
+    assert angle[~clean].min() > 0.2
+    assert 2 < angle[~clean].median() < 5
+    assert moved.std(dim=(1, 2)).max() < 0.08
+
+
+@pytest.mark.parametrize("name", ["inbetween", "refinement"])
+def test_an_untrained_task_scores_its_base_and_all_terms_are_finite(clips, name):
+    torch.manual_seed(0)
+    kaa = KAAConfig(
+        rounds=1, joint_dim=8, pose_dim=16, heads=1, head_dim=8, time_heads=1, time_head_dim=16, ffn=16, time_ffn=16
+    )
+    task = tasks.TASKS[name](kaa, losses.Weights())
+    task.prepare(clips, generator(), *([8] if name == "inbetween" else []))
+    if name == "inbetween":
+        assert task.score(clips, generator()) == pytest.approx({"position": 1.0, "angle": 1.0}, abs=1e-5)
+    terms = task(*task.draw(clips, 800, generator()), generator())
+    total = losses.total(terms, task.weights)
+    total.backward()
+    assert all(torch.isfinite(v) for v in terms.values())
+    assert all(p.grad is None or torch.isfinite(p.grad).all() for p in task.parameters())
+
+
+def test_a_perfect_answer_costs_nothing(clips):
+    batch = clips.sample(20, torch.full((4,), 30.0), generator())
+    frame = find_frame(batch.rotations, batch.root, torch.ones(4, 20, dtype=torch.bool), batch.bodies)
+    inside = frame.enter(batch.rotations, batch.root)
+    everything = torch.ones(4, 20, dtype=torch.bool)
+    terms = losses.motion_losses(frame, *inside, *inside, everything, batch)
+    assert all(terms[k] == 0 for k in ("position", "velocity", "acceleration"))
+    moved = losses.motion_losses(frame, inside[0], inside[1] + 0.1, *inside, everything, batch)
+    assert moved["position"] == pytest.approx(0.1, rel=1e-4)
+
+
+def test_residual_and_frame_are_inverses(clips):
+    batch = clips.sample(20, torch.full((4,), 30.0), generator())
+    bodies = Bodies(batch.bodies.offsets, batch.bodies.exists)
+    frame = find_frame(batch.rotations, batch.root, torch.ones(4, 20, dtype=torch.bool), bodies)
+    inside = frame.enter(batch.rotations, batch.root)
+    back = frame.leave(*inside)
+    assert torch.allclose(rot.angle(back[0], batch.rotations), torch.zeros(()), atol=1e-3)
+    assert torch.allclose(back[1], batch.root, atol=1e-5)
+    other = (inside[0].roll(3, dims=1), inside[1].roll(3, dims=1))
+    state = residual.difference(*other, *inside)
+    again = residual.add(*other, state)
+    assert torch.allclose(rot.angle(again[0], inside[0]), torch.zeros(()), atol=2e-3)
+    assert torch.allclose(again[1], inside[1], atol=1e-5)
+    assert tokens(*inside, frame, batch.frame_step).shape == (4, 20, 22, 12)
+
+
+def test_gap_scale_vanishes_at_keys_and_grows_with_the_gap(clips):
+    scale = residual.GapScale()
+    states, before, after = torch.ones(1, 400, 22, 6), torch.zeros(1, 400, 23), torch.zeros(1, 400, 23)
+    random = torch.rand(400, generator=generator()) * 0.8 + 0.1
+    length = torch.rand(400, generator=generator(1)) * 1.9 + 0.1
+    before[0], after[0] = (random * length)[:, None], ((1 - random) * length)[:, None]
+    states = states * length[None, :, None, None]
+    scale.measure([(states, before, after)] * 20)
+    phases = torch.linspace(0, 1, 21)
+    rows = [scale((phases * g)[None, :, None].expand(1, 21, 23), ((1 - phases) * g)[None, :, None].expand(1, 21, 23))
+            for g in (0.3, 1.5)]  # fmt: skip
+    for row in rows:
+        assert row[0, [0, -1], :, :3].abs().max() == 0
+        assert (row[0, 1:-1, :, :3] > 0).all()
+        assert (row[0, :, 1:, 3:] == 0).all(), "only the root token has a shift"
+    assert rows[1][0, 10, 3, 0] > 2 * rows[0][0, 10, 3, 0]
+
+
+def run(pack_path, folder, task, *extra, minutes="0.05"):
+    return cli.main([
+        "train", task, "--data", str(pack_path), "--run", str(folder), "--minutes", minutes, "--threads", "1",
+        "--batch-frames", "400", *TINY, *extra,
+    ])  # fmt: skip
+
+
+def test_train_resume_export_and_init(pack_path, tmp_path):
+    folder, out = tmp_path / "run", tmp_path / "mine.safetensors"
+    assert run(pack_path, folder, "refinement", "--max-minutes", "0.02") == 0
+    first = list(csv.DictReader((folder / "loss.csv").open()))
+    assert run(pack_path, folder, "refinement", "--resume", "--export", str(out)) == 0
+    rows = list(csv.DictReader((folder / "loss.csv").open()))
+    assert len(rows) > len(first), "the log is continued"
+    assert int(rows[-1]["step"]) > int(first[-1]["step"])
+    assert (folder / "loss.png").stat().st_size > 5000
+    card = json.loads(out.with_suffix(".json").read_text())
+    assert [e["steps"] for e in card["ledger"]] == [int(rows[-1]["step"])]
+    network = store.load(out, "refinement", "cpu")
+    assert network.config.kaa.joint_dim == 8
+    more = tmp_path / "more.safetensors"
+    assert (
+        run(pack_path, tmp_path / "again", "refinement", "--init", str(out), "--export", str(more), minutes="0.03") == 0
+    )
+    ledger = json.loads(more.with_suffix(".json").read_text())["ledger"]
+    assert len(ledger) == 2
+    assert ledger[1]["init"] == str(out)
+
+
+def test_bad_training_requests_get_a_sentence(pack_path, tmp_path, capsys):
+    assert run(pack_path, tmp_path, "inbetween", "--size", "huge") == 1
+    assert "choose one of" in capsys.readouterr().err
+    assert run(tmp_path / "none.npz", tmp_path, "inbetween") == 1
+    assert "no pack" in capsys.readouterr().err
+    with pytest.raises(MotionError, match="no field"):
+        _override("wings=2", KAAConfig())
