@@ -165,12 +165,17 @@ def _anatomical(points: np.ndarray) -> np.ndarray:
     at = INDEX
     turns = np.tile(np.array(rot.IDENTITY), (len(points), 22, 1))
     hips = points[:, at["left_hip"]] - points[:, at["right_hip"]]
-    shoulders = points[:, at["left_shoulder"]] - points[:, at["right_shoulder"]]
+    shoulders = points[:, at["left_collar"]] - points[:, at["right_collar"]]
+    if not _has_length(shoulders):  # collars that both start at the neck
+        shoulders = points[:, at["left_shoulder"]] - points[:, at["right_shoulder"]]
     # the pelvis and the chest are turned by their width, what lies between shares their twist
-    for joint, part in (("pelvis", 0.0), ("spine1", 1 / 3), ("spine2", 2 / 3), ("spine3", 1.0)):
+    up = points[:, at["spine1"]] - (points[:, at["left_hip"]] + points[:, at["right_hip"]]) / 2
+    turns[:, at["pelvis"]] = _frame(hips, 0, up, 1)
+    for joint, part in (("spine1", 1 / 3), ("spine2", 2 / 3), ("spine3", 1.0)):
         left = (1 - part) * rot.normalize(hips) + part * rot.normalize(shoulders)
-        up = points[:, MAIN_CHILD[at[joint]]] - points[:, at[joint]]
-        turns[:, at[joint]] = _frame(up, 1, left, 0) if joint != "pelvis" else _frame(left, 0, up, 1)
+        segment = points[:, MAIN_CHILD[at[joint]]] - points[:, at[joint]]
+        up = segment if _has_length(segment) else up
+        turns[:, at[joint]] = _frame(up, 1, left, 0)
     for joint in ("neck", "left_collar", "right_collar"):
         turns[:, at[joint]] = _least_turn(points, at[joint], turns[:, PARENTS[at[joint]]])
     for side in ("left", "right"):
@@ -183,6 +188,10 @@ def _anatomical(points: np.ndarray) -> np.ndarray:
     for leaf in ("head", "left_foot", "right_foot", "left_wrist", "right_wrist"):
         turns[:, at[leaf]] = turns[:, PARENTS[at[leaf]]]
     return turns
+
+
+def _has_length(vectors: np.ndarray) -> bool:
+    return float(np.median(np.linalg.norm(vectors, axis=-1))) > 0.005
 
 
 def _hinged(points: np.ndarray, turns: np.ndarray, upper: int, lower: int, axis: np.ndarray) -> None:
@@ -205,6 +214,8 @@ def _hinged(points: np.ndarray, turns: np.ndarray, upper: int, lower: int, axis:
 def _least_turn(points: np.ndarray, joint: int, parent: np.ndarray) -> np.ndarray:
     """The parent's rotation plus the smallest turn that points the joint's segment right."""
     direction = points[:, MAIN_CHILD[joint]] - points[:, joint]
+    if not _has_length(direction):
+        return parent
     return rot.multiply(rot.shortest_arc(rot.rotate(parent, CANONICAL_DIRECTIONS[joint]), direction), parent)
 
 

@@ -268,7 +268,7 @@ def test_rigs_show_the_figure_that_the_file_shows(data, name):
         between = file.hierarchy.path(roles["pelvis"][0], chain[0])[:-1]
         long = not rigid.issuperset(between)
         error = np.linalg.norm(points[:, INDEX[role]] - world[:, chain[0]], axis=-1).max()
-        # the bend inside a merged chain, or of CMU's hip joint bones, moves what follows by centimetres; nothing else may
+        # the bend inside a merged chain or of CMU's hip joint bones moves what follows by centimetres, nothing else may
         assert error < (0.06 if long else 1e-5), role
     assert np.median(points[:, INDEX["head"], 1] - points[:, [7, 8], 1].min(axis=1)) > 0.9
 
