@@ -15,7 +15,7 @@ import numpy as np
 
 from . import rotations as rot
 from .contract import Motion, MotionError
-from .retarget import Hierarchy, Retargeter, Style, canonical_hierarchy, differences
+from .retarget import Hierarchy, Retargeter, Style, canonical_hierarchy, differences, find_roles, leg_length
 
 log = logging.getLogger(__name__)
 
@@ -363,7 +363,9 @@ def infer_scale(hierarchy: Hierarchy) -> tuple[float, str]:
 
     A leg that fits no known unit within a factor of 1.4 is scaled to an adult's.
     """
-    leg = Retargeter.make(hierarchy, 1.0).alignment.skeleton.leg_length
+    leg = leg_length(hierarchy, find_roles(hierarchy))
+    if not leg > 0:
+        raise MotionError("This skeleton has legs of length zero; check the hip, knee and ankle joints.")
     unit = min(UNITS, key=lambda name: abs(np.log(UNITS[name] * leg / TYPICAL_LEG)))
     # decimetres and feet are rare: they must fit better than a common unit does badly
     common = min(list(UNITS)[:5], key=lambda name: abs(np.log(UNITS[name] * leg / TYPICAL_LEG)))
@@ -388,7 +390,8 @@ def load(path: str | Path, scale: float | None = None) -> Motion:
                 logging.INFO if known else logging.WARNING,
                 "%s is read as %s: 1 unit = %g m%s.", path, unit, scale, "" if known else "; give scale to change it",
             )  # fmt: skip
-        return Retargeter.make(bvh.hierarchy, _valid(scale)).read(*bvh.local(), bvh.fps)
+        local, moves = bvh.local()
+        return Retargeter.make(bvh.hierarchy, _valid(scale), local).read(local, moves, bvh.fps)
     except MotionError as error:
         raise MotionError(f"{path}: {error}") from error
 
@@ -424,15 +427,16 @@ def _canonical(motion: Motion) -> Bvh:
         hierarchy, channels, np.zeros((len(motion), sum(map(len, channels)))), 1 / motion.fps,
         _header(hierarchy, channels), repr(1 / motion.fps),
     )  # fmt: skip
-    return _written(motion, bvh, Retargeter.make(bvh.hierarchy, 1.0), np.ones((len(motion), 23), bool), "fill")
+    retargeter = Retargeter.make(hierarchy, 1.0, bvh.local()[0])
+    return _written(motion, bvh, retargeter, np.ones((len(motion), 23), bool), "fill")
 
 
 def _onto(motion: Motion, bvh: Bvh, style: Style) -> Bvh:
-    scale = _scale_of(motion, bvh.hierarchy)
-    retargeter = Retargeter.make(bvh.hierarchy, scale)
+    local, moves = bvh.local()
+    retargeter = Retargeter.make(bvh.hierarchy, _scale_of(motion, bvh.hierarchy, local), local)
     changed = np.ones((len(motion), 23), bool)
     if len(motion) == len(bvh.values):
-        changed = differences(motion, retargeter.read(*bvh.local(), bvh.fps))
+        changed = differences(motion, retargeter.read(local, moves, bvh.fps))
     else:  # another length: joints without a role hold the pose of the nearest frame
         bvh = replace(bvh, values=bvh.values[np.minimum(np.arange(len(motion)), len(bvh.values) - 1)])
     if motion.fps != bvh.fps:
@@ -444,10 +448,10 @@ def _written(motion: Motion, bvh: Bvh, retargeter: Retargeter, changed: np.ndarr
     return bvh.with_local(*retargeter.write(motion, *bvh.local(), changed, movable=bvh.movable(), style=style))
 
 
-def _scale_of(motion: Motion, hierarchy: Hierarchy) -> float:
+def _scale_of(motion: Motion, hierarchy: Hierarchy, local: np.ndarray) -> float:
     """The scale at which this file has the motion's leg length, without the rounding of float32."""
     inferred, _ = infer_scale(hierarchy)
-    leg = Retargeter.make(hierarchy, 1.0).alignment.skeleton.leg_length
+    leg = Retargeter.make(hierarchy, 1.0, local).alignment.skeleton.leg_length
     measured = motion.skeleton.leg_length / leg
     return inferred if abs(measured / inferred - 1) < 1e-6 else float(f"{measured:.6g}")
 

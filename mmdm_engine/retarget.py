@@ -8,6 +8,7 @@ at its first joint and turns like its last.
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,8 +19,10 @@ import numpy as np
 from . import kinematics
 from . import rotations as rot
 from .contract import Motion, MotionError, Skeleton
-from .contract.rest import REQUIRED, RestAlignment, RestPose, align
+from .contract.rest import REQUIRED, RestAlignment, RestPose, align, anatomical_frame
 from .contract.skeleton import CANONICAL_DIRECTIONS, INDEX, JOINTS, MAIN_CHILD, PARENTS
+
+log = logging.getLogger(__name__)
 
 Style = Literal["fill", "refine"]
 
@@ -195,16 +198,77 @@ def _same_place(hierarchy: Hierarchy, named: list[tuple[str, str]], wrist: int) 
     return ()
 
 
-def rest_pose(hierarchy: Hierarchy, roles: dict[str, tuple[int, ...]]) -> RestPose:
-    """The rest pose of the roles, in the source's unit and world."""
-    heads = hierarchy.heads()
+def rest_pose(hierarchy: Hierarchy, roles: dict[str, tuple[int, ...]], local: np.ndarray) -> RestPose:
+    """Where the roles are in one frame of local rotations (1, J, 4), in the source's unit."""
+    turns, points = place(hierarchy.parents, local, hierarchy.offsets[None])
     pose = RestPose(np.zeros((22, 3)), np.zeros(22, bool), np.full((22, 3), np.nan))
     for role, chain in roles.items():
-        j = INDEX[role]
+        j, last = INDEX[role], chain[-1]
         pose.exists[j] = True
-        pose.heads[j] = heads[chain[0]]
-        pose.tails[j] = heads[chain[-1]] + _tip(hierarchy, chain[-1], role)
+        pose.heads[j] = points[0, chain[0]]
+        pose.tails[j] = points[0, last] + rot.rotate(turns[0, last], _tip(hierarchy, last, role))
     return pose
+
+
+def leg_length(hierarchy: Hierarchy, roles: dict[str, tuple[int, ...]]) -> float:
+    """Thigh plus shin in the source's unit, mean of both sides; a shin without an ankle ends at its tip."""
+    heads, lengths = hierarchy.heads(), []
+    for side in ("left", "right"):
+        leg = [heads[roles[f"{side}_{part}"][0]] for part in ("hip", "knee", "ankle") if f"{side}_{part}" in roles]
+        if len(leg) == 2:
+            shin = roles[f"{side}_knee"][-1]
+            tip = _tip(hierarchy, shin, f"{side}_knee")
+            leg += [heads[shin] + tip] if np.isfinite(tip).all() else []
+        bones = [float(np.linalg.norm(b - a)) for a, b in pairwise(leg)]
+        lengths.append(sum(bones) * 2 / len(bones))
+    return sum(lengths) / 2
+
+
+def _is_figure(pose: RestPose) -> bool:
+    """Whether legs point neither up nor far sideways and arms not across the body, as the figure itself sees it."""
+    try:
+        frame = anatomical_frame(pose.heads, pose.exists)
+    except MotionError:
+        return False
+    for upper, lower in pairwise(("hip", "knee", "ankle")):
+        for side in ("left", "right"):
+            bone = _bone(pose, f"{side}_{upper}", f"{side}_{lower}") @ frame
+            if bone[1] > 0.3 or abs(bone[0]) > 0.85:
+                return False
+    for side, outwards in (("left", 1), ("right", -1)):
+        if _bone(pose, f"{side}_shoulder", f"{side}_elbow") @ frame[:, 0] * outwards < -0.5:
+            return False
+    return True
+
+
+def _bone(pose: RestPose, start: str, end: str) -> np.ndarray:
+    """Unit direction between two roles; zero where one is absent."""
+    a, b = INDEX[start], INDEX[end]
+    if not (pose.exists[a] and pose.exists[b]):
+        return np.zeros(3)
+    return (pose.heads[b] - pose.heads[a]) / max(float(np.linalg.norm(pose.heads[b] - pose.heads[a])), 1e-12)
+
+
+def plainest_frame(hierarchy: Hierarchy, roles: dict[str, tuple[int, ...]], take: np.ndarray) -> int:
+    """The frame of a take (T, J, 4) that stands most like a figure at rest: upright, legs and arms straight."""
+    _, points = place(hierarchy.parents, take, np.broadcast_to(hierarchy.offsets, (*take.shape[:2], 3)))
+
+    def bone(start: str, end: str) -> np.ndarray:
+        if start not in roles or end not in roles:
+            return np.zeros((len(take), 3))
+        return rot.normalize(points[:, roles[end][0]] - points[:, roles[start][0]])
+
+    left = bone("right_hip", "left_hip")
+    up = bone("pelvis", "head") if "head" in roles else np.broadcast_to((0.0, 1.0, 0.0), left.shape)
+    forward = np.cross(left, up)
+    score = up[:, 1].copy()
+    for side, outwards in (("left", 1), ("right", -1)):
+        score -= np.sum((bone(f"{side}_hip", f"{side}_knee") + bone(f"{side}_knee", f"{side}_ankle")) * up, axis=-1)
+        score += np.sum(bone(f"{side}_ankle", f"{side}_foot") * forward, axis=-1)
+        upper, lower = bone(f"{side}_shoulder", f"{side}_elbow"), bone(f"{side}_elbow", f"{side}_wrist")
+        score += np.sum(upper * lower, axis=-1) - np.sum(upper * forward, axis=-1) ** 2
+        score += np.minimum(np.sum(upper * left, axis=-1) * outwards, 0.0)
+    return int(np.argmax(score))
 
 
 def _tip(hierarchy: Hierarchy, joint: int, role: str) -> np.ndarray:
@@ -236,25 +300,37 @@ def place(parents: tuple[int, ...], local: np.ndarray, moves: np.ndarray) -> tup
 class Retargeter:
     """The fixed map between one hierarchy and the motion contract.
 
-    world: (4,) rotation from the source's world to Y up. scale: metres per source unit.
+    reference: (22, 4) world rotations of the roles in the pose that counts as rest. scale: metres per source unit.
     """
 
     hierarchy: Hierarchy
     roles: dict[str, tuple[int, ...]]
     alignment: RestAlignment
-    world: np.ndarray
+    reference: np.ndarray
     scale: float
 
     @classmethod
-    def make(cls, hierarchy: Hierarchy, scale: float, world: np.ndarray | None = None) -> Retargeter:
-        """Find roles and rest alignment. Raises `MotionError` when the tree is no figure."""
+    def make(cls, hierarchy: Hierarchy, scale: float, take: np.ndarray) -> Retargeter:
+        """Find roles and rest alignment.
+
+        take: (T, J, 4) local rotations. Where the zero pose is no figure at all (in LAFAN1 and Bandai-Namco files every
+        bone lies along one axis) the frame that stands most plainly is the rest. Raises `MotionError` when the tree is
+        no figure.
+        """
         roles = find_roles(hierarchy)
-        pose = rest_pose(hierarchy, roles)
-        pose = RestPose(pose.heads * scale, pose.exists, pose.tails * scale)
-        alignment = align(pose)
+        still = np.tile(np.array(rot.IDENTITY), (1, len(hierarchy.names), 1))
+        pose, reference = rest_pose(hierarchy, roles, still), np.tile(np.array(rot.IDENTITY), (22, 1))
+        if not _is_figure(pose):
+            standing = plainest_frame(hierarchy, roles, take)
+            log.warning("The zero pose of this file is no standing figure; frame %d is taken as its rest.", standing)
+            pose = rest_pose(hierarchy, roles, take[standing : standing + 1])
+            turns, _ = place(hierarchy.parents, take[standing : standing + 1], hierarchy.offsets[None])
+            for role, chain in roles.items():
+                reference[INDEX[role]] = turns[0, chain[-1]]
+        alignment = align(RestPose(pose.heads * scale, pose.exists, pose.tails * scale))
         if set(hierarchy.names) <= set(JOINTS):
             alignment = _as_it_stands(alignment)
-        return cls(hierarchy, roles, alignment, np.array(rot.IDENTITY) if world is None else world, scale)
+        return cls(hierarchy, roles, alignment, reference, scale)
 
     def read(self, local: np.ndarray, moves: np.ndarray, fps: float) -> Motion:
         """Local rotations (T, J, 4) and positions in the parent's frame (T, J, 3), source unit → `Motion`."""
@@ -262,8 +338,9 @@ class Retargeter:
         from_rest = np.zeros((len(local), 22, 4))
         from_rest[..., 0] = 1
         for role, chain in self.roles.items():
-            from_rest[:, INDEX[role]] = rot.multiply(self.world, rotations[:, chain[-1]])
-        root = rot.rotate(self.world, positions[:, self.roles["pelvis"][0]]) * self.scale
+            j = INDEX[role]
+            from_rest[:, j] = rot.multiply(rotations[:, chain[-1]], rot.conjugate(self.reference[j]))
+        root = positions[:, self.roles["pelvis"][0]] * self.scale
         canonical = self.alignment.to_canonical(from_rest)
         return Motion(canonical.astype(np.float32), root.astype(np.float32), self.alignment.skeleton, fps)
 
@@ -285,7 +362,7 @@ class Retargeter:
         the end of the chain is exact either way. Raises `MotionError` where the root moved and no joint can.
         """
         local, moves = np.array(local, np.float64), np.array(moves, np.float64)
-        target = rot.multiply(rot.conjugate(self.world), self.alignment.from_canonical(motion.rotations))
+        target = rot.multiply(self.alignment.from_canonical(motion.rotations), self.reference)
         owner = {chain[0]: role for role, chain in self.roles.items()}
         rotations = np.array(local)
         for j, parent in enumerate(self.hierarchy.parents):
@@ -318,8 +395,7 @@ class Retargeter:
         if mover is None:
             raise MotionError("This file's root has no position channels, so a new root path cannot be written there.")
         rotations, positions = place(self.hierarchy.parents, local, moves)
-        wanted = rot.rotate(rot.conjugate(self.world), motion.root.astype(np.float64) / self.scale)
-        step = (wanted - positions[:, pelvis])[frames]
+        step = (motion.root.astype(np.float64) / self.scale - positions[:, pelvis])[frames]
         above = self.hierarchy.parents[mover]
         if above >= 0:
             step = rot.rotate(rot.conjugate(rotations[frames, above]), step)

@@ -164,8 +164,8 @@ def long_chains() -> Hierarchy:
 @pytest.mark.parametrize("style", ["fill", "refine"])
 def test_chain_ends_are_exact_and_the_rest_untouched(style):
     hierarchy = long_chains()
-    retargeter = Retargeter.make(hierarchy, 0.01)
     local, moves = random_take(hierarchy)
+    retargeter = Retargeter.make(hierarchy, 0.01, local)
     motion = retargeter.read(local, moves, 30)
     rotations = motion.rotations.copy()
     joint = INDEX["neck"]
@@ -195,8 +195,8 @@ def test_chain_ends_are_exact_and_the_rest_untouched(style):
 
 def test_refining_gives_a_calm_bone_of_a_chain_little():
     hierarchy = long_chains()
-    retargeter = Retargeter.make(hierarchy, 0.01)
     local, moves = random_take(hierarchy)
+    retargeter = Retargeter.make(hierarchy, 0.01, local)
     calm, nervous = retargeter.roles["neck"]
     local[:, calm] = rot.exp(np.linspace(0, 0.2, 40)[:, None] * np.array([1.0, 0, 0]))
     motion = retargeter.read(local, moves, 30)
@@ -225,8 +225,8 @@ def test_a_root_above_the_pelvis_carries_the_path():
         ("joint_Root", *inner.names), (-1, *(p + 1 for p in inner.parents)),
         np.vstack([np.zeros(3), inner.offsets]), np.vstack([np.full(3, np.nan), inner.tips]),
     )  # fmt: skip
-    retargeter = Retargeter.make(hierarchy, 0.01)
     local, moves = random_take(hierarchy)
+    retargeter = Retargeter.make(hierarchy, 0.01, local)
     motion = retargeter.read(local, moves, 30)
     shifted = motion.with_frames(motion.rotations, motion.root + np.array([0.1, 0.2, -0.3], np.float32))
     changed = np.zeros((40, 23), bool)
@@ -305,3 +305,59 @@ def test_cmu_files_agree_with_the_pack(data, pack_clip, name):
     assert spread[:, same].max() < 0.05
     constant = np.degrees(rot.angle(between, np.array(rot.IDENTITY)))[:, same]
     assert constant.max() < 40  # the 43-joint head points at its eyes there, elsewhere at most the 10° of the frame
+
+
+def along_one_axis(hierarchy: Hierarchy, local: np.ndarray) -> tuple[Hierarchy, np.ndarray]:
+    """The same movement in joint frames whose +X lies along the bone, as LAFAN1 is written: its zero pose is a heap."""
+    frames = np.tile(np.array(rot.IDENTITY), (len(hierarchy.names), 1))
+    for j in range(len(hierarchy.names)):
+        children = [k for k, parent in enumerate(hierarchy.parents) if parent == j and np.any(hierarchy.offsets[k])]
+        if not children:
+            frames[j] = frames[hierarchy.parents[j]]
+            continue
+        limb = max(
+            children, key=lambda k: sum(k in hierarchy.ancestors(other) for other in range(len(hierarchy.names)))
+        )
+        bone = np.array([0.0, 1.0, 0.0]) if j == 0 else hierarchy.offsets[limb]
+        roll = rot.exp(np.array([0.4 * j, 0, 0]))
+        frames[j] = rot.multiply(rot.shortest_arc(np.array([1.0, 0, 0]), bone), roll)
+    offsets = hierarchy.offsets.copy()
+    out = np.zeros_like(local)
+    for j, parent in enumerate(hierarchy.parents):
+        above = frames[parent] if parent >= 0 else np.array(rot.IDENTITY)
+        offsets[j] = rot.rotate(rot.conjugate(above), hierarchy.offsets[j])
+        out[:, j] = rot.multiply(rot.multiply(rot.conjugate(above), local[:, j]), frames[j])
+    return Hierarchy(hierarchy.names, hierarchy.parents, offsets, hierarchy.tips), out
+
+
+@pytest.mark.parametrize(
+    "name", ["rigs/chest_collar_100style_like.bvh", "rigs/character1_walk.bvh", "cmu/raw/06_01.bvh"]
+)
+def test_a_zero_pose_that_is_no_figure(data, name, caplog):
+    """LAFAN1 and Bandai-Namco files: the take's plainest standing frame serves as rest, and says so."""
+    file = bvh.read(data(name))
+    local, moves = (part[:300] for part in file.local())
+    scale, _ = bvh.infer_scale(file.hierarchy)
+    plain = Retargeter.make(file.hierarchy, scale, local).read(local, moves, file.fps)
+    assert "no standing figure" not in caplog.text
+    heap, turned = along_one_axis(file.hierarchy, local)
+    heap_moves = np.broadcast_to(heap.offsets, moves.shape).copy()
+    heap_moves[:, 0] = moves[:, 0]
+    retargeter = Retargeter.make(heap, scale, turned)
+    assert "no standing figure" in caplog.text
+    motion = retargeter.read(turned, heap_moves, file.fps)
+    legs = [1, 2, 4, 5, 7, 8]
+    np.testing.assert_allclose(positions(motion)[:, legs], positions(plain)[:, legs], atol=0.03)
+    turns = [
+        kinematics.forward(m.rotations.astype(np.float64), m.root.astype(np.float64), np.zeros((22, 3)))[0]
+        for m in (plain, motion)
+    ]
+    error = np.degrees(rot.angle(*turns)).mean(axis=0)
+    assert error[[0, 1, 2, 4, 5]].max() < 15  # pelvis and legs
+    assert error[[3, 6, 7, 8, 9, 12, 13, 14]].max() < 15  # spine, feet, collars
+    assert error.max() < 60  # arms and hands: their roll at rest is the one of the chosen frame
+    new_local, new_moves = retargeter.write(
+        motion, turned, heap_moves, np.ones((len(turned), 23), bool), movable=np.arange(len(heap.names)) == 0
+    )
+    again = retargeter.read(new_local, new_moves, file.fps)
+    assert rot.angle(again.rotations.astype(np.float64), motion.rotations.astype(np.float64)).max() < 1e-6
