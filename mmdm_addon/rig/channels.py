@@ -24,7 +24,7 @@ def to_quaternion(values: np.ndarray, mode: str) -> np.ndarray:
     values = np.asarray(values, np.float64)
     if mode == "QUATERNION":
         length = np.linalg.norm(values, axis=-1, keepdims=True)
-        return np.where(length > 0, values / np.where(length > 0, length, 1), rot.IDENTITY)
+        return np.where(length == 0, rot.IDENTITY, values / np.where(length == 0, 1, length))
     if mode == "AXIS_ANGLE":
         axis = values[:, 1:]
         length = np.linalg.norm(axis, axis=-1, keepdims=True)

@@ -59,7 +59,9 @@ class Piece:
 class Property:
     """The old curves of one property: values at any time, and which of its channels may be written."""
 
-    def __init__(self, edit: Edit, curves: dict[tuple[str, int], bpy.types.FCurve], refused: Callable[[str, int], bool]):
+    def __init__(
+        self, edit: Edit, curves: dict[tuple[str, int], bpy.types.FCurve], refused: Callable[[str, int], bool]
+    ):
         name = edit.path.rpartition(".")[2]
         self.static = np.array(getattr(edit.owner, name), np.float64)
         self.edit = edit
@@ -115,7 +117,11 @@ def is_dense(times: np.ndarray, left: float, right: float) -> bool | None:
     if len(near) < 3:
         return None
     gaps = np.diff(near)
-    gaps = gaps[gaps < right - left - SAME_TIME] if (gaps >= right - left - SAME_TIME).sum() == 1 and len(gaps) > 1 else gaps
+    gaps = (
+        gaps[gaps < right - left - SAME_TIME]
+        if (gaps >= right - left - SAME_TIME).sum() == 1 and len(gaps) > 1
+        else gaps
+    )
     return bool((gaps <= 1.01).mean() >= 0.5)
 
 
@@ -132,9 +138,7 @@ def apply(
 ) -> int:
     """Write an edit into an action whose curves are copies of the source's; returns the number of generated keys."""
     target = {(c.data_path, c.array_index): c for c in compat.curves(action, slot) if c.data_path == edit.path}
-    columns = [
-        Keys.load(target.get((edit.path, i))) if source.writable[i] else None for i in range(len(source.static))
-    ]
+    columns = [Keys.load(target.get((edit.path, i))) if source.writable[i] else None for i in range(len(source.static))]
     for i, keys in enumerate(columns):
         if keys is not None:
             for border in sorted({b for cut in cuts for b in (cut.left, cut.right)}):
@@ -192,7 +196,8 @@ def _apply_piece(
 
     fixed = np.zeros(len(all_times), bool)
     curved = all(
-        keys is None or keys.columns["interpolation"][keys.find(cut.left)] == INTERPOLATION["BEZIER"] for keys in columns
+        keys is None or keys.columns["interpolation"][keys.find(cut.left)] == INTERPOLATION["BEZIER"]
+        for keys in columns
     )
     if not curved:  # a stepped or straight border would spoil the first segment
         fixed[1] = True

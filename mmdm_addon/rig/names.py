@@ -38,7 +38,7 @@ def key(name: str) -> Key:
     side = ""
     for at in (0, len(words) - 1, len(words) - 2):  # the last but one: "thigh.L.001"
         numbered = at == len(words) - 2 and words[-1].isdigit()
-        if len(words) > 1 and 0 <= at and words[at] in _SIDES and (at in (0, len(words) - 1) or numbered):
+        if len(words) > 1 and at >= 0 and words[at] in _SIDES and (at in (0, len(words) - 1) or numbered):
             side = _SIDES[words.pop(at)]
             break
     return Key(layer, side, "".join(words))

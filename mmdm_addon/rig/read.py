@@ -54,6 +54,7 @@ def read(
     roles.require()
     tree = BoneTree.of(armature)
     bones = _needed(tree, roles)
+    sampling.require_finite_keys(armature, bones, frames[0], frames[-1])
     plain = sampling.curves_suffice(armature, bones)
 
     unit = metres(context.scene)
@@ -73,11 +74,16 @@ def read(
         parts.append(_digest(samples, tree, roles, bones, candidates, unit))
         report(len(chunk), len(chunk))
     world, to_world, pose, basis, head, *ways = (np.concatenate(column) for column in zip(*parts, strict=True))
-    _require_finite(bones, frames, pose, basis, head)
+    if not all(np.isfinite(part).all() for part in (pose, basis, head, to_world)):
+        raise MotionError(
+            f"The pose of '{armature.name}' is not a number in some frame; look for a scale of zero or a broken driver."
+        )
 
     scale = float(np.linalg.norm(world[0], axis=0).mean()) * unit
     alignment = rest.align(_rest_pose(tree, roles, scale))
-    motion = _motion(alignment, tree, roles, bones, pose, to_world, head, frame_rate(context, armature) if fps is None else fps)
+    motion = _motion(
+        alignment, tree, roles, bones, pose, to_world, head, frame_rate(context, armature) if fps is None else fps
+    )
     carriers = [Carrier(name, way) for name, way in zip(candidates, ways, strict=True)]
     horizontal, vertical = _choose(armature, carriers, alignment.skeleton.leg_length)
     place = {name: i for i, name in enumerate(bones)}
@@ -144,18 +150,6 @@ def _digest(
         unit * head @ WORLD_AXES.T,
         *ways,
     )
-
-
-def _require_finite(
-    bones: tuple[str, ...], frames: np.ndarray, pose: np.ndarray, basis: np.ndarray, head: np.ndarray
-) -> None:
-    bad = ~(np.isfinite(pose) & np.isfinite(basis)).all(axis=-1)
-    bad[:, 0] |= ~np.isfinite(head).all(axis=-1)
-    if bad.any():
-        t, b = (int(i) for i in np.argwhere(bad)[0])
-        raise MotionError(
-            f"The pose of '{bones[b]}' in frame {frames[t]:g} is not a number; delete or repair its key and try again."
-        )
 
 
 def _rest_pose(tree: BoneTree, roles: RoleMap, scale: float) -> rest.RestPose:

@@ -16,9 +16,7 @@ def slopes(times: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.gradient(values, times, axis=0)
 
 
-def hermite(
-    times: np.ndarray, values: np.ndarray, slope: np.ndarray, at: np.ndarray
-) -> np.ndarray:
+def hermite(times: np.ndarray, values: np.ndarray, slope: np.ndarray, at: np.ndarray) -> np.ndarray:
     """Cubic through (N,) times, (N, C) values and slopes, evaluated at (M,) times → (M, C)."""
     i = np.clip(np.searchsorted(times, at, side="right") - 1, 0, len(times) - 2)
     width = times[i + 1] - times[i]
@@ -32,9 +30,7 @@ def hermite(
     )
 
 
-def knots(
-    times: np.ndarray, values: np.ndarray, slope: np.ndarray, tolerance: float, fixed: np.ndarray
-) -> np.ndarray:
+def knots(times: np.ndarray, values: np.ndarray, slope: np.ndarray, tolerance: float, fixed: np.ndarray) -> np.ndarray:
     """Indices of the frames that become keys.
 
     times: (N,). values, slope: (N, C). tolerance: largest distance of any channel at any frame. fixed: (N,) bool, frames

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,9 @@ def detect_tree(
     for role, bone in chosen.items():
         first.pop(role, None)
         if bone and bone not in tree.index:
-            problems.append(f"The bone '{bone}', chosen as {_spoken(role)}, does not exist. Open Bone Map and choose one.")
+            problems.append(
+                f"The bone '{bone}', chosen as {_spoken(role)}, does not exist. Open Bone Map and choose one."
+            )
         elif bone:
             first[role] = tree.index[bone]
     if best.control:
@@ -164,7 +167,9 @@ def _match(tree: BoneTree, preset: Mapping[str, Any]) -> _Found:
             if bone not in first.values() and (control or _in_order(tree, first, role, bone)):
                 first[role] = bone
                 break
-    exact = sum(key(tree.names[b]).side == "" and tree.names[b] in str(preset["roles"].get(r)) for r, b in first.items())
+    exact = sum(
+        key(tree.names[b]).side == "" and tree.names[b] in str(preset["roles"].get(r)) for r, b in first.items()
+    )
     read = {role: tuple(bones) for role, bones in both(preset.get("read", {})).items()}
     further = {role: tuple(bones) for role, bones in both(preset.get("further", {})).items()}
     if control and not all(role in read for role in first):
@@ -194,7 +199,7 @@ def _chains(tree: BoneTree, first: Mapping[str, int], chosen: Mapping[str, str])
     for side in ("left", "right"):
         for limb in _LIMBS:
             roles = [f"{side}_{part}" for part in limb if f"{side}_{part}" in first]
-            for role, following in zip(roles, [*roles[1:], None], strict=True):
+            for role, following in zip_longest(roles, roles[1:]):
                 path = tree.path(first[role], first[following])[:-1] if following else []
                 chains[role] = tuple(path) or (first[role],)
             wrist = f"{side}_wrist"
@@ -215,7 +220,10 @@ def _torso(tree: BoneTree, first: Mapping[str, int]) -> dict[str, tuple[int, ...
     """Spine, neck and head: the spine runs from the pelvis to where the arms branch off, the neck from there on."""
     named = {role: (first[role],) for role in ("spine1", "spine2", "spine3", "neck", "head") if role in first}
     arms = [
-        first[f"{side}_{part}"] for side in ("left", "right") for part in ("collar", "shoulder") if f"{side}_{part}" in first
+        first[f"{side}_{part}"]
+        for side in ("left", "right")
+        for part in ("collar", "shoulder")
+        if f"{side}_{part}" in first
     ]
     head = first.get("head")
     upper = [*arms, *([] if head is None else [head])]

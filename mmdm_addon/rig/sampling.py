@@ -68,6 +68,23 @@ def bone_path(bone: str, name: str) -> str:
     return f'pose.bones["{bpy.utils.escape_identifier(bone)}"].{name}'
 
 
+def require_finite_keys(armature: bpy.types.Object, bones: tuple[str, ...], first: float, last: float) -> None:
+    """Raise `MotionError` where a key of these bones or of the object, from first to last, is not a number.
+
+    Blender evaluates such a key to a rotation as if nothing were wrong.
+    """
+    prefixes = {bone_path(name, ""): name for name in bones}
+    for (path, _), curve in live_curves(armature).items():
+        name = prefixes.get(path[: path.rfind(".") + 1]) if path.startswith("pose.") else armature.name
+        co = np.empty((len(curve.keyframe_points), 2), np.float32)
+        curve.keyframe_points.foreach_get("co", co.reshape(-1))
+        bad = ~np.isfinite(co).all(axis=-1) & ~((co[:, 0] < first) | (co[:, 0] > last))
+        if name is not None and bad.any():
+            raise MotionError(
+                f"A key of '{name}' in frame {co[np.argmax(bad), 0]:g} is not a number; delete or repair it and try again."
+            )
+
+
 def plain_bone(bone: bpy.types.PoseBone, driven: set[str]) -> bool:
     """Whether a pose bone's rotation follows from its parent's and its own channels alone.
 
@@ -102,7 +119,9 @@ def curves_suffice(armature: bpy.types.Object, bones: tuple[str, ...]) -> bool:
     scaled = False
     for name in bones:
         bone = armature.pose.bones[name]
-        scaled = scaled or any((bone_path(name, "scale"), i) in curves for i in range(3)) or tuple(bone.scale) != (1, 1, 1)
+        scaled = (
+            scaled or any((bone_path(name, "scale"), i) in curves for i in range(3)) or tuple(bone.scale) != (1, 1, 1)
+        )
         plain = plain and bone.bone.use_inherit_rotation and bone.bone.use_local_location and plain_bone(bone, driven)
     # a scaled parent is plain matrix multiplication only where the child takes it over whole
     return plain and not (scaled and any(armature.pose.bones[n].bone.inherit_scale != "FULL" for n in bones))

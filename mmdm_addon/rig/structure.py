@@ -19,6 +19,9 @@ _EVEN = 0.12
 _ARM_TO_LEG = 0.35
 """Arms shorter than this part of the legs are ears or fins."""
 
+_COLLAR = 0.3
+"""A collar's distance from the middle, at most, in parts of its child's."""
+
 
 def find(tree: BoneTree, forward: np.ndarray) -> dict[str, int]:
     """Role → the number of its first bone; empty where no figure is found.
@@ -111,9 +114,13 @@ def _figure(tree, pelvis, legs, chest, arms, limb, reach, forward):  # type: ign
     left = np.cross(up, ahead)
 
     for pair, names in ((legs, ("hip", "knee", "ankle", "foot")), (arms, ("shoulder", "elbow", "wrist"))):
-        towards = [left @ (tree.heads[chain[_segments(tree, chain)]] - hips) for chain in parts[pair]]
-        for chain, side in zip(parts[pair], ("left", "right") if towards[0] > towards[1] else ("right", "left"), strict=True):
-            at = _segments(tree, chain)
+        towards = [left @ (tree.heads[chain].mean(axis=0) - hips) for chain in parts[pair]]
+        sides = ("left", "right") if towards[0] > towards[1] else ("right", "left")
+        for chain, side in zip(parts[pair], sides, strict=True):
+            aside = np.abs((tree.heads[chain] - hips) @ left)
+            # a bone that starts near the middle and leads outwards is a collar
+            collar = int(pair == arms and aside[0] < _COLLAR * aside[1])
+            at = collar + _segments(tree, chain[collar:])
             if len(chain) < at + 3:
                 return {}
             for name, bone in zip(names, chain[at:], strict=False):

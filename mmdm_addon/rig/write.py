@@ -52,7 +52,9 @@ def check(
     roles.require()
     data = armature.animation_data
     if armature.library and not armature.override_library:
-        raise MotionError(f"'{armature.name}' is linked from another file; make a library override of it and try again.")
+        raise MotionError(
+            f"'{armature.name}' is linked from another file; make a library override of it and try again."
+        )
     if armature.mode == "EDIT":
         raise MotionError(f"'{armature.name}' is in Edit Mode; switch to Pose Mode and try again.")
     if data and data.use_tweak_mode:
@@ -224,7 +226,14 @@ class _Session:
         notes: list[str],
     ) -> None:
         data = armature.animation_data
-        self.armature, self.take, self.name, self.style, self.notes, self.keep = armature, take, name, style, notes, keep
+        self.armature, self.take, self.name, self.style, self.notes, self.keep = (
+            armature,
+            take,
+            name,
+            style,
+            notes,
+            keep,
+        )
         self.density, self.step, self.start = density, step, start
         self.radians = float(np.radians(tolerance))
         self.source = data.action if data else None
@@ -300,7 +309,9 @@ class _Session:
 
         def refused(path: str, i: int) -> bool:
             curve = self.old.get((path, i))
-            if curve is not None and (curve.lock or curve.hide or sampling.muted(curve) or (curve.group and curve.group.lock)):
+            if curve is not None and (
+                curve.lock or curve.hide or sampling.muted(curve) or (curve.group and curve.group.lock)
+            ):
                 return True
             if (path, i) in self.driven or (path, -1) in self.driven:
                 return True
@@ -362,4 +373,3 @@ class _Session:
         known = [o for o in own if o is not None]
         usual = bool(known) and sum(known) * 2 > len(known)
         return [usual if o is None else o for o in own]
-
