@@ -210,7 +210,7 @@ def _solve_leg(
     hip, knee, ankle = leg
     origin = points[:, hip]
     target = points[:, ankle] + move
-    thigh_length, shin_length = np.linalg.norm(offsets[knee]), np.linalg.norm(offsets[ankle])
+    thigh_length, shin_length = float(np.linalg.norm(offsets[knee])), float(np.linalg.norm(offsets[ankle]))
     distance = np.linalg.norm(target - origin, axis=-1)
     now = np.linalg.norm(points[:, ankle] - origin, axis=-1)
     distance = _soft_reach(distance, now, thigh_length + shin_length, abs(thigh_length - shin_length))
