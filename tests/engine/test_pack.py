@@ -175,6 +175,7 @@ def test_nothing_usable_is_said_and_leaves_no_file(tmp_path):
 
 
 def test_the_command_line(data, tmp_path, capsys):
+    pytest.importorskip("rich")
     from mmdm_engine.cli import main
 
     takes = tmp_path / "takes"
