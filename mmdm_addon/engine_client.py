@@ -132,7 +132,7 @@ class EngineClient:
         self._log: deque[str] = deque(maxlen=LOG_LINES)
         self._process: subprocess.Popen[bytes] | None = None
         self._incoming: queue.Queue[tuple[int, protocol.Message | None]] = queue.Queue()
-        self._outgoing: queue.Queue[tuple[dict[str, Any], dict[str, np.ndarray] | None] | None] = queue.Queue()
+        self._outgoing: queue.Queue[list[bytes] | None] = queue.Queue()
         self._threads: list[threading.Thread] = []
         atexit.register(self.stop)
 
@@ -191,8 +191,8 @@ class EngineClient:
         """Send a request, starting the worker if need be. Never waits. Raises `WorkerError` if it cannot start."""
         self.start()
         call = Call(next(self._ids), self)
-        self._calls[call.id] = call
         self._send({"id": call.id, "method": method, "params": params or {}}, arrays)
+        self._calls[call.id] = call
         return call
 
     def stop(self) -> None:
@@ -236,13 +236,13 @@ class EngineClient:
         self._fail_calls(process.returncode)
 
     def _send(self, header: dict[str, Any], arrays: dict[str, np.ndarray] | None = None) -> None:
-        self._outgoing.put((header, arrays))
+        self._outgoing.put(protocol.encode(header, arrays))
 
     @staticmethod
-    def _write(process: subprocess.Popen[bytes], outgoing: queue.Queue[Any]) -> None:
-        while (item := outgoing.get()) is not None:
+    def _write(process: subprocess.Popen[bytes], outgoing: queue.Queue[list[bytes] | None]) -> None:
+        while (pieces := outgoing.get()) is not None:
             try:
-                protocol.write(process.stdin, *item)  # type: ignore[arg-type]
+                protocol.send(process.stdin, pieces)  # type: ignore[arg-type]
             except (OSError, ValueError):  # the reader thread notices the death and says so
                 return
 

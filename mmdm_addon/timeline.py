@@ -154,7 +154,7 @@ def _checked(gap: Gap, everything: np.ndarray, extend: bool) -> Gap:
         raise MotionError(f"The first kept frame ({gap.start:g}) must come before the last one ({gap.end:g}).")
     _require_frames(gap)
     first, last = everything[0], everything[-1]
-    open_start, open_end = gap.start < first - SAME, gap.end > last + SAME
+    open_start, open_end = bool(gap.start < first - SAME), bool(gap.end > last + SAME)
     if open_start and open_end:
         raise MotionError(
             f"The range {gap.start:g}-{gap.end:g} is longer than the animation ({first:g}-{last:g}); "

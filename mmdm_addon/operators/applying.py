@@ -14,15 +14,19 @@ from ..rig.write import WriteReport
 
 @contextmanager
 def all_or_nothing(armature: bpy.types.Object) -> Iterator[None]:
-    """Should writing fail, remove the actions it made and give the armature its own back."""
+    """Should writing fail, remove the actions and takes it made and give the armature its own action back."""
     data = armature.animation_data
     action, slot, fake = data.action, compat.assigned_slot(armature), data.action.use_fake_user
     there = {a.session_uid for a in bpy.data.actions}
+    takes = armature.mmdm.takes
+    listed = len(takes)
     try:
         yield
     except BaseException:
         compat.assign(armature, action, slot)
         action.use_fake_user = fake
+        while len(takes) > listed:
+            takes.remove(len(takes) - 1)
         for made in [a for a in bpy.data.actions if a.session_uid not in there]:
             bpy.data.actions.remove(made)
         raise

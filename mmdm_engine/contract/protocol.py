@@ -51,17 +51,27 @@ class Message:
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
 
 
-def write(stream: BinaryIO, header: dict[str, Any], arrays: dict[str, np.ndarray] | None = None) -> None:
-    """Write one frame and flush."""
+def encode(header: dict[str, Any], arrays: dict[str, np.ndarray] | None = None) -> list[bytes]:
+    """One frame as the pieces to send one after the other."""
     blobs = []
     for name, array in (arrays or {}).items():
         buffer = io.BytesIO()
         np.save(buffer, np.asarray(array), allow_pickle=False)
         blobs.append((name, buffer.getvalue()))
     text = json.dumps({**header, "arrays": [[name, len(blob)] for name, blob in blobs]}).encode()
-    stream.write(_PREFIX.pack(MAGIC, len(text), sum(len(blob) for _, blob in blobs)) + text)
-    for _, blob in blobs:
-        stream.write(blob)
+    prefix = _PREFIX.pack(MAGIC, len(text), sum(len(blob) for _, blob in blobs))
+    return [prefix + text, *(blob for _, blob in blobs)]
+
+
+def write(stream: BinaryIO, header: dict[str, Any], arrays: dict[str, np.ndarray] | None = None) -> None:
+    """Write one frame and flush."""
+    send(stream, encode(header, arrays))
+
+
+def send(stream: BinaryIO, pieces: list[bytes]) -> None:
+    """Write an encoded frame and flush."""
+    for piece in pieces:
+        stream.write(piece)
     stream.flush()
 
 

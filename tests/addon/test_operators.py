@@ -1,0 +1,545 @@
+"""Fill Gap and Refine Jitter as a user runs them; everything is real but the network (tests/standin_worker.py)."""
+
+from __future__ import annotations
+
+import bpy
+import figures
+import numpy as np
+import pytest
+from operator_support import curves, figure, refused, same, select, select_keys, standin, state  # noqa: F401
+
+from mmdm_addon import compat, jobs, timeline
+from mmdm_addon.engine_client import Call, CallCancelledError
+from mmdm_addon.operators import reading
+from mmdm_addon.operators.fill_gap import hidden
+
+pytestmark = pytest.mark.usefixtures("standin")
+fill, refine = bpy.ops.mmdm.fill_gap, bpy.ops.mmdm.refine_jitter
+
+
+def values(armature, frame):
+    return {(c.data_path, c.array_index): c.evaluate(frame) for c in curves(armature)}
+
+
+def changed_frames(before, after):
+    """Per curve the frames of keys whose value differs, or that only one side has."""
+    result = {}
+    for key in before[1]:
+        a = {float(x): float(y) for x, y in before[1][key]["co"]}
+        b = {float(x): float(y) for x, y in after[1][key]["co"]}
+        frames = {f for f in a.keys() | b.keys() if a.get(f) != b.get(f)}
+        if frames:
+            result[key] = frames
+    return result
+
+
+def bone_of(key):
+    return key[0].split('"')[1]
+
+
+# ---------------------------------------------------------------- fill
+
+
+def test_fill_makes_a_new_action_and_leaves_the_source_alone():
+    armature = figure()
+    source, before = armature.animation_data.action, state(armature)
+    assert not source.use_fake_user
+    assert fill(frame_start=20, frame_end=40) == {"FINISHED"}
+    result = armature.animation_data.action
+    assert result != source
+    assert result.use_fake_user
+    assert source.use_fake_user
+    assert compat.action_animates(armature)
+    touched = changed_frames(before, state(armature))
+    assert {f for frames in touched.values() for f in frames} <= set(range(21, 40))
+    assert len({bone_of(k) for k in touched}) == 22
+    bpy.ops.mmdm.take_switch(index=0)
+    assert armature.animation_data.action == source
+    assert same(state(armature), before)
+
+
+def test_the_sentence_names_frames_bones_and_the_largest_change():
+    figure()
+    fill(frame_start=20, frame_end=40)
+    message = bpy.context.window_manager.mmdm.message
+    assert message.startswith("Filled 21-39 on 22 bones, largest change ")
+    assert "°" in message
+    assert "cm" in message
+
+
+def test_only_selected_bones_are_written():
+    armature = figure()
+    select(armature, "left_elbow", "left_wrist")
+    before = state(armature)
+    fill(frame_start=20, frame_end=40)
+    assert {bone_of(k) for k in changed_frames(before, state(armature))} == {"left_elbow", "left_wrist"}
+
+
+def test_a_run_of_selected_keys_is_replaced():
+    armature = figure()
+    select_keys(armature, range(25, 32))
+    before = state(armature)
+    fill()
+    touched = changed_frames(before, state(armature))
+    assert {f for frames in touched.values() for f in frames} <= set(range(25, 32))
+    assert touched
+
+
+def test_several_gaps_are_solved_in_one_request(monkeypatch):
+    armature = figure()
+    select_keys(armature, [*range(15, 20), *range(40, 45)])
+    before, asked = state(armature), []
+    wait = Call.wait
+    monkeypatch.setattr(Call, "wait", lambda call, *a: (asked.append(call.id), wait(call, *a))[1])
+    fill()
+    assert len(asked) == 1
+    frames = {f for fs in changed_frames(before, state(armature)).values() for f in fs}
+    assert frames <= {*range(15, 20), *range(40, 45)}
+    assert frames & set(range(15, 20))
+    assert frames & set(range(40, 45))
+    assert len(armature.mmdm.takes) == 2
+
+
+def test_isolated_keys_inside_are_kept_and_hit_exactly():
+    armature = figure(every=10)  # keys on 1, 11, 21, 31, 41, 51
+    select_keys(armature, (11, 41))
+    kept = {f: values(armature, f) for f in (11, 21, 31, 41)}
+    fill(keep="KEYS")
+    for frame, before in kept.items():
+        after = values(armature, frame)
+        assert all(after[k] == before[k] for k in before), frame
+
+
+def test_keys_inside_can_be_replaced():
+    armature = figure(every=10)
+    select_keys(armature, (11, 41))
+    before = values(armature, 31)
+    fill(keep="NONE")
+    after = values(armature, 31)
+    assert max(abs(after[k] - before[k]) for k in before) > 1e-3
+
+
+def test_frames_between_sparse_keys_are_no_context():
+    """What a Bézier curve makes up around the gap must not be told to the engine as motion."""
+    armature = figure(every=10)
+    about = reading.subject(armature)
+    plan = timeline.plan_fill(about.keys.bones, about.role_bones, frame_start=21, frame_end=41)
+    frames = np.arange(1, 61, dtype=float)
+    mask, inside = hidden(plan, about, frames)
+    assert frames[~mask.any(axis=1)].tolist() == [1, 11, 21, 31, 41, 51]
+    assert frames[inside].tolist() == list(range(22, 41))
+
+
+@pytest.mark.parametrize(("density", "expected"), [("ALL", 19), ("STEP", 4)])
+def test_density(density, expected):
+    armature = figure(every=20, frames=61)
+    fill(frame_start=21, frame_end=41, density=density, step=5, keep="NONE")
+    curve = next(c for c in curves(armature) if "left_elbow" in c.data_path)
+    inside = [p for p in curve.keyframe_points if 21 < p.co.x < 41]
+    assert abs(len(inside) - expected) <= 1
+    assert {p.type for p in inside} == {"GENERATED"}
+
+
+def test_extend_fills_beyond_the_last_pose():
+    armature = figure()
+    refused(fill, "Nothing is keyed at or after frame 80", "Extend", frame_start=60, frame_end=80)
+    assert fill(frame_start=60, frame_end=80, extend=True) == {"FINISHED"}
+    assert max(p.co.x for c in curves(armature) for p in c.keyframe_points) >= 79
+
+
+def test_fill_is_the_same_twice_with_the_same_seed():
+    armature = figure()
+    fill(frame_start=20, frame_end=40, takes=2, seed=5)
+    bpy.ops.mmdm.take_switch(index=2)
+    first = values(armature, 30)
+    bpy.ops.mmdm.take_switch(index=0)
+    fill(frame_start=20, frame_end=40, takes=2, seed=5)
+    bpy.ops.mmdm.take_switch(index=4)
+    assert values(armature, 30) == first
+
+
+def test_frame_selection_mode_and_range_are_as_before():
+    armature = figure()
+    scene = bpy.context.scene
+    scene.frame_set(17, subframe=0.25)
+    scene.use_preview_range, scene.frame_preview_start, scene.frame_preview_end = True, 5, 50
+    select(armature, "pelvis", "left_knee")
+    fill(frame_start=20, frame_end=40)
+    refine(frame_start=10, frame_end=50)
+    assert (scene.frame_current, scene.frame_subframe) == (17, 0.25)
+    assert (scene.frame_preview_start, scene.frame_preview_end, scene.use_preview_range) == (5, 50, True)
+    assert (scene.frame_start, scene.frame_end, scene.render.fps) == (1, 250, 24)
+    assert armature.mode == "POSE"
+    assert jobs.selected_bones(armature) == ["pelvis", "left_knee"]
+
+
+# ---------------------------------------------------------------- refine
+
+
+def test_refine_changes_the_range_and_only_selected_bones():
+    armature = figure()
+    select(armature, "spine1", "left_elbow")
+    before, source = state(armature), armature.animation_data.action
+    assert refine(frame_start=20, frame_end=40) == {"FINISHED"}
+    touched = changed_frames(before, state(armature))
+    assert {bone_of(k) for k in touched} == {"spine1", "left_elbow"}
+    assert {f for frames in touched.values() for f in frames} <= set(range(20, 41))
+    assert source.use_fake_user
+    assert "Refined 20-40 on 2 bones" in bpy.context.window_manager.mmdm.message
+
+
+def test_strength_scales_the_change():
+    armature = figure()
+    base = values(armature, 30)
+    sizes = []
+    for strength in (0.5, 1.0):
+        refine(strength=strength)
+        after = values(armature, 30)
+        sizes.append(max(abs(after[k] - base[k]) for k in base))
+        bpy.ops.mmdm.take_switch(index=0)
+    assert 0.4 < sizes[0] / sizes[1] < 0.6
+
+
+# ---------------------------------------------------------------- takes
+
+
+def test_takes_are_listed_and_switched_without_computing(monkeypatch):
+    armature = figure()
+    source = armature.animation_data.action
+    fill(frame_start=20, frame_end=40, takes=3, seed=7)
+    takes = armature.mmdm.takes
+    assert [t.source for t in takes] == [True, False, False, False]
+    assert armature.animation_data.action == takes[1].action
+    assert "seed 8" in takes[2].detail
+    monkeypatch.setattr(jobs.runtime, "client", lambda: pytest.fail("switching must not compute"))
+    seen = set()
+    for index in range(4):
+        assert bpy.ops.mmdm.take_switch(index=index) == {"FINISHED"}
+        assert armature.animation_data.action == takes[index].action
+        assert compat.action_animates(armature)
+        seen.add(tuple(values(armature, 30).values()))
+    assert len(seen) >= 3
+    refused(bpy.ops.mmdm.take_switch, "There is no take 9", index=9)
+    bpy.ops.mmdm.take_switch(index=0)
+    assert armature.animation_data.action == source
+
+
+def test_takes_survive_saving(tmp_path):
+    armature = figure()
+    fill(frame_start=20, frame_end=40, takes=2)
+    names = [t.action.name for t in armature.mmdm.takes]
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "takes.blend"))
+    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "takes.blend"))
+    armature = bpy.data.objects["Figure"]
+    assert [t.action.name for t in armature.mmdm.takes] == names
+    for index in range(3):
+        assert bpy.ops.mmdm.take_switch(index=index) == {"FINISHED"}
+
+
+@pytest.mark.parametrize("fake", [False, True])
+def test_deleting_takes_restores_the_source(fake):
+    armature = figure()
+    source = armature.animation_data.action
+    source.use_fake_user = fake
+    fill(frame_start=20, frame_end=40, takes=2)
+    bpy.ops.mmdm.take_switch(index=0)
+    assert bpy.ops.mmdm.takes_clear() == {"FINISHED"}
+    assert list(bpy.data.actions) == [source]
+    assert source.use_fake_user == fake
+    assert len(armature.mmdm.takes) == 0
+
+
+def test_deleting_while_a_take_is_shown_keeps_both_it_and_the_source():
+    armature = figure()
+    source = armature.animation_data.action
+    fill(frame_start=20, frame_end=40, takes=2)
+    shown = armature.animation_data.action
+    bpy.ops.mmdm.takes_clear()
+    assert set(bpy.data.actions) == {source, shown}
+    assert source.use_fake_user
+
+
+# ---------------------------------------------------------------- undo
+
+
+def armature_now():
+    return bpy.data.objects["Figure"]
+
+
+def test_one_undo_step_removes_the_whole_result():
+    armature = figure()
+    before = state(armature)
+    bpy.ops.ed.undo_push(message="before")
+    assert fill("EXEC_DEFAULT", True, frame_start=20, frame_end=40, takes=2) == {"FINISHED"}
+    assert len(bpy.data.actions) == 3
+    bpy.ops.ed.undo()
+    assert [a.name for a in bpy.data.actions] == ["Source"]
+    assert same(state(armature_now()), before)
+    assert len(armature_now().mmdm.takes) == 0
+    bpy.ops.ed.redo()
+    assert len(bpy.data.actions) == 3
+
+
+def assert_untouched(before):
+    """After a refusal: same keys, no new actions, and undo goes back past it to the step before."""
+    assert same(state(armature_now()), before)
+    assert len(bpy.data.actions) == 1
+    assert len(armature_now().mmdm.takes) == 0
+    bpy.context.view_layer.objects.active = armature_now()
+    bpy.ops.ed.undo()
+    assert armature_now().location.x == 1.0  # the step that was pushed last was undone, not one of the operator's
+
+
+@pytest.fixture
+def watched():
+    """A figure with two undo steps behind it; what the refusal tests start from."""
+    armature = figure()
+    armature.location.x = 1.0
+    bpy.ops.ed.undo_push(message="first")
+    armature.location.x = 2.0
+    bpy.ops.ed.undo_push(message="second")
+    return armature_now()
+
+
+# ---------------------------------------------------------------- bad input, each one sentence
+
+
+def test_a_gap_without_context(watched):
+    before = state(watched)
+    refused(fill, "Nothing is keyed at or before frame -9", frame_start=-9, frame_end=20)
+    refused(fill, "Nothing is keyed at or after frame 75", frame_start=40, frame_end=75)
+    assert_untouched(before)
+
+
+def test_a_gap_longer_than_the_motion(watched):
+    before = state(watched)
+    refused(fill, "longer than the animation (1-60)", frame_start=-100, frame_end=900)
+    assert_untouched(before)
+
+
+def test_no_keys_selected_and_no_range(watched):
+    before = state(watched)
+    refused(fill, "No gap is chosen", "select the keys")
+    assert_untouched(before)
+
+
+def test_a_key_that_is_not_a_number(watched):
+    curve = next(c for c in curves(watched) if "left_knee" in c.data_path)
+    curve.keyframe_points[9].co.y = float("nan")
+    _, keys = state(watched)
+    for operator in (fill, refine):
+        text = refused(operator, frame_start=20, frame_end=40)
+        assert "left_knee" in text
+        assert "10" in text
+    assert len(bpy.data.actions) == 1
+    after = state(watched)[1]
+    assert all(np.array_equal(after[k]["co"], keys[k]["co"], equal_nan=True) for k in keys)
+
+
+def test_an_armature_without_hips():
+    armature = figures.make(absent=("pelvis", "left_hip", "right_hip", "left_knee", "right_knee"))
+    figures.animate(armature, root=None)
+    bpy.ops.object.mode_set(mode="POSE")
+    select(armature)
+    before = state(armature)
+    for operator in (fill, refine):
+        assert "Open Bone Map" in refused(operator, "No hips bone found", frame_start=20, frame_end=40)
+    assert same(state(armature), before)
+
+
+def test_no_action():
+    armature = figures.make()
+    bpy.ops.object.mode_set(mode="POSE")
+    select(armature)
+    for operator in (fill, refine):
+        assert not operator.poll()
+        with pytest.raises(RuntimeError, match="has no action; set a few key poses first"):
+            operator()
+
+
+def test_no_selection_greys_out_with_the_reason():
+    armature = figure()
+    for bone in armature.pose.bones:
+        compat.select(bone, False)
+    for operator in (fill, refine):
+        assert not operator.poll()
+        with pytest.raises(RuntimeError, match="No bone is selected; select the bones to write"):
+            operator()
+
+
+def test_no_armature():
+    for operator in (fill, refine):
+        with pytest.raises(RuntimeError, match="No armature is active"):
+            operator()
+
+
+def test_bones_that_are_no_part_of_the_body(watched):
+    bpy.ops.object.mode_set(mode="EDIT")
+    prop = watched.data.edit_bones.new("prop")
+    prop.head, prop.tail = (1, 0, 0), (1, 0, 1)
+    bpy.ops.object.mode_set(mode="POSE")
+    select(watched, "prop")
+    refused(fill, "part of the body", "Bone Map", frame_start=20, frame_end=40)
+    refused(refine, "part of the body", frame_start=20, frame_end=40)
+
+
+def test_nla_tweak_mode_is_refused_in_words():
+    armature = figure()
+    data = armature.animation_data
+    action = data.action
+    strip = data.nla_tracks.new().strips.new("strip", 1, action)
+    data.action = None
+    strip.select = True
+    data.use_tweak_mode = True
+    assert not fill.poll()
+    with pytest.raises(RuntimeError, match="NLA tweak mode"):
+        fill(frame_start=20, frame_end=40)
+
+
+def test_corrupt_weights(watched):
+    before = state(watched)
+    refused(fill, "damaged; install", frame_start=20, frame_end=40, label="corrupt")
+    assert_untouched(before)
+
+
+def test_a_worker_that_dies_in_the_middle(watched):
+    before = state(watched)
+    refused(fill, "stopped unexpectedly", "run again", "dying now", frame_start=20, frame_end=40, label="die")
+    assert same(state(watched), before)
+    assert fill(frame_start=20, frame_end=40) == {"FINISHED"}  # it restarts by itself
+
+
+def test_an_engine_that_fails_inside(watched):
+    before = state(watched)
+    refused(fill, "failed unexpectedly", frame_start=20, frame_end=40, label="raise")
+    assert_untouched(before)
+
+
+def test_no_python_for_the_engine(watched, monkeypatch):
+    before = state(watched)
+    monkeypatch.setenv("MMDM_PYTHON", "/no/such/python")
+    refused(fill, "MMDM_PYTHON names /no/such/python", "enter the path", frame_start=20, frame_end=40)
+    assert_untouched(before)
+
+
+def test_a_failure_while_writing_leaves_nothing(watched, monkeypatch):
+    import mmdm_addon.operators.fill_gap as module
+
+    real, calls = module.write, []
+
+    def fails_at_the_second(*args, **options):
+        calls.append(1)
+        if len(calls) == 2:
+            raise ValueError("deliberate")
+        return real(*args, **options)
+
+    before = state(watched)
+    monkeypatch.setattr(module, "write", fails_at_the_second)
+    refused(fill, "unexpected problem", "deliberate", frame_start=20, frame_end=40, takes=2)
+    assert not watched.animation_data.action.use_fake_user
+    assert_untouched(before)
+
+
+# ---------------------------------------------------------------- what happens while it runs
+
+
+def during(monkeypatch, action):
+    """Do something to the file while the operator waits for the engine."""
+    wait = Call.wait
+
+    def patched(call, *args):
+        action()
+        return wait(call, *args)
+
+    monkeypatch.setattr(Call, "wait", patched)
+
+
+def test_deleting_the_rig_drops_the_result(monkeypatch):
+    armature = figure()
+    during(monkeypatch, lambda: bpy.data.objects.remove(armature))
+    refused(fill, "'Figure' is gone", "dropped", frame_start=20, frame_end=40)
+    assert len(bpy.data.actions) == 1
+
+
+def test_moving_a_key_drops_the_result(monkeypatch):
+    armature = figure()
+
+    def move():
+        curves(armature)[0].keyframe_points[30].co.y += 1
+
+    during(monkeypatch, move)
+    refused(fill, "changed while the engine worked", "run it again", frame_start=20, frame_end=40)
+    assert len(bpy.data.actions) == 1
+
+
+def test_assigning_another_action_drops_the_result(monkeypatch):
+    armature = figure()
+
+    def assign():
+        action, slot = compat.new_action("Other", armature)
+        compat.assign(armature, action, slot)
+
+    during(monkeypatch, assign)
+    refused(refine, "changed while the engine worked", frame_start=20, frame_end=40)
+    assert armature.animation_data.action.name == "Other"
+
+
+def test_undo_during_the_run_drops_the_result_without_a_crash(monkeypatch):
+    figure()
+    bpy.ops.ed.undo_push(message="posed")
+    curves(armature_now())[0].keyframe_points[30].co.y += 1
+    bpy.ops.ed.undo_push(message="moved a key")
+    during(monkeypatch, bpy.ops.ed.undo)
+    refused(fill, "dropped", frame_start=20, frame_end=40)
+    assert len(bpy.data.actions) == 1
+
+
+def test_renaming_the_rig_does_not_lose_the_result(monkeypatch):
+    armature = figure()
+
+    def rename():
+        armature.name = "Renamed"
+
+    during(monkeypatch, rename)
+    assert fill(frame_start=20, frame_end=40) == {"FINISHED"}
+    assert len(armature.mmdm.takes) == 2
+
+
+def test_a_cancelled_request_changes_nothing(watched, monkeypatch):
+    before = state(watched)
+    wait = Call.wait
+    monkeypatch.setattr(Call, "wait", lambda call, *a: (call.cancel(), wait(call, *a))[1])
+    assert fill("EXEC_DEFAULT", True, frame_start=20, frame_end=40, label="slow") == {"CANCELLED"}
+    assert bpy.context.window_manager.mmdm.message == str(CallCancelledError("Cancelled; nothing was changed."))
+    assert_untouched(before)
+
+
+# ---------------------------------------------------------------- bone map, runtime
+
+
+def test_bone_map_override_and_detect():
+    armature = figure()
+    assert bpy.ops.mmdm.bone_role_set(role="left_wrist", bone="") == {"FINISHED"}
+    select(armature, "left_wrist")
+    refused(fill, "part of the body", frame_start=20, frame_end=40)
+    assert bpy.ops.mmdm.bones_detect() == {"FINISHED"}
+    assert fill(frame_start=20, frame_end=40) == {"FINISHED"}
+    refused(bpy.ops.mmdm.bone_role_set, "no bone 'nobody'", role="pelvis", bone="nobody")
+    refused(bpy.ops.mmdm.bone_role_set, "no role 'tail'", role="tail", bone="pelvis")
+
+
+def test_runtime_test_and_log():
+    assert bpy.ops.mmdm.runtime_test() == {"FINISHED"}
+    assert jobs.runtime.status().startswith("Running: Python 3.")
+    assert bpy.ops.mmdm.runtime_log() == {"FINISHED"}
+    assert "Running" in bpy.data.texts["MMDM engine log"].as_string()
+
+
+def test_source_frame_rate_reaches_the_engine():
+    from mmdm_addon.rig.read import frame_rate
+
+    armature = figure()
+    armature.mmdm.source_fps = 120
+    assert frame_rate(bpy.context, armature) == 120
+    armature.mmdm.source_fps = 0
+    assert frame_rate(bpy.context, armature) == 24
