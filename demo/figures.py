@@ -30,7 +30,7 @@ def positions(motion: Motion) -> np.ndarray:
 
 
 def project(points: np.ndarray, heading: float) -> np.ndarray:
-    """Metres → (..., 3): right and up on the picture, and depth; the figure that faces ``heading`` goes to the right."""
+    """Metres → (..., 3): right and up on the picture, and depth; who faces ``heading`` goes to the right."""
     seen = rot.rotate(rot.about_y(np.array(np.pi / 2 - CAMERA_YAW - heading)), points)
     up = np.cos(CAMERA_TILT) * seen[..., 1] - np.sin(CAMERA_TILT) * seen[..., 2]
     return np.stack([seen[..., 0], up, seen[..., 2]], axis=-1)
@@ -54,7 +54,9 @@ def draw_figure(axis: Any, points: np.ndarray, exists: np.ndarray, at: float, gh
     )
 
 
-def strip(axis: Any, name: str, motion: Motion, truth: Motion | None, frames: np.ndarray, kept: set[int]) -> None:
+def strip(
+    axis: Any, name: str, motion: Motion, truth: Motion | None, frames: np.ndarray, kept: set[int], first: int
+) -> None:
     """Figures at ``frames`` beside each other; where truth is given it stands behind them in grey."""
     reference = truth or motion
     facing = rot.heading(reference.rotations[frames, 0].astype(np.float64)).mean(axis=0)
@@ -71,7 +73,7 @@ def strip(axis: Any, name: str, motion: Motion, truth: Motion | None, frames: np
             axis.axvspan(i - 0.5, i + 0.5, color=GENERATED, zorder=0, linewidth=0)
     axis.axhline(-0.02, color="#bbbbbb", linewidth=0.8, zorder=0)
     axis.set(xlim=(-0.6, len(frames) - 0.4), ylim=(-0.16, 1.82), aspect="equal", yticks=[])
-    axis.set_xticks(range(len(frames)), [str(f) for f in frames], fontsize=7)
+    axis.set_xticks(range(len(frames)), [str(f + first) for f in frames], fontsize=7)
     axis.tick_params(length=0, pad=1)
     axis.set_title(name, fontsize=10, loc="left", pad=3)
     for edge in axis.spines.values():
@@ -92,25 +94,28 @@ def before_and_after(
     noisy: Motion,
     cleaned: Mapping[str, Motion],
     captions: Sequence[str],
+    first: int,
 ) -> None:
-    """Write the picture. gap: [start, stop) of what was made up; frames count from 0."""
+    """Write the picture. gap: [start, stop) of what was made up, counted from 0; first: the scene frame of frame 0."""
     start, stop = gap
     frames = np.unique(np.linspace(start - 2, stop + 1, SAMPLES).round().astype(int))
     kept = {int(f) for f in frames if not start <= f < stop}
     figure = plt.figure(figsize=(10, 10.6), layout="constrained")
     grid = figure.add_gridspec(4, 2, height_ratios=[1, 1, 1, 1.15])
-    strip(figure.add_subplot(grid[0, :]), "As it was (frames below; shaded: deleted)", truth, None, frames, kept)
-    strip(figure.add_subplot(grid[1, :]), f"Blender's Bézier: {captions[0]}", fills["Bézier"], truth, frames, kept)
-    strip(figure.add_subplot(grid[2, :]), f"Fill Gap: {captions[1]}", fills["ours"], truth, frames, kept)
+    strip(figure.add_subplot(grid[0, :]), "As it was (frames below; shaded: deleted)", truth, None, frames, kept, first)
+    strip(
+        figure.add_subplot(grid[1, :]), f"Blender's Bézier: {captions[0]}", fills["Bézier"], truth, frames, kept, first
+    )
+    strip(figure.add_subplot(grid[2, :]), f"Fill Gap: {captions[1]}", fills["ours"], truth, frames, kept, first)
 
     axis = figure.add_subplot(grid[3, 0])
     swing = {j: np.ptp(angle_from_rest(truth, j)[start:stop]) for j in ("left_knee", "right_knee", "right_elbow")}
     joint = max(swing, key=swing.__getitem__)
     span = np.arange(max(0, start - 15), min(len(truth), stop + 15))
-    axis.axvspan(start - 0.5, stop - 0.5, color=GENERATED, linewidth=0)
+    axis.axvspan(start + first - 0.5, stop + first - 0.5, color=GENERATED, linewidth=0)
     for name, motion in {"truth": truth, **fills}.items():
         axis.plot(
-            span, angle_from_rest(motion, joint)[span], color=METHODS[name], label=name,
+            span + first, angle_from_rest(motion, joint)[span], color=METHODS[name], label=name,
             linewidth=2 if name in ("truth", "ours") else 1.3, linestyle="-" if name in ("truth", "ours") else "--",
         )  # fmt: skip
     axis.set_title(f"Fill Gap: bend of the {joint.replace('_', ' ')}, degrees", fontsize=10, loc="left")
@@ -119,10 +124,10 @@ def before_and_after(
     axis = figure.add_subplot(grid[3, 1])
     span = np.arange(max(0, start - 30), min(len(truth), stop + 30))
     wrist, colours = INDEX["right_wrist"], iter(("#8a6fb0", METHODS["ours"]))
-    axis.plot(span, positions(noisy)[span, wrist, 1], color="#cfcfcf", linewidth=1, label="with jitter")
+    axis.plot(span + first, positions(noisy)[span, wrist, 1], color="#cfcfcf", linewidth=1, label="with jitter")
     for name, motion in cleaned.items():
-        axis.plot(span, positions(motion)[span, wrist, 1], color=next(colours), linewidth=1.6, label=name)
-    axis.plot(span, positions(truth)[span, wrist, 1], color=METHODS["truth"], linewidth=1.2, label="truth")
+        axis.plot(span + first, positions(motion)[span, wrist, 1], color=next(colours), linewidth=1.6, label=name)
+    axis.plot(span + first, positions(truth)[span, wrist, 1], color=METHODS["truth"], linewidth=1.2, label="truth")
     axis.set_title("Refine Jitter: height of the right wrist, metres", fontsize=10, loc="left")
     axis.legend(fontsize=7, frameon=False)
     for axis in figure.axes[3:]:

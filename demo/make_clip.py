@@ -4,14 +4,15 @@
 
 The words of ``key_poses.json``, all angles in degrees:
 
-legs, seen from a body that faces its ``heading``: swing (thigh forwards), knee (bend), foot (toes up against the floor),
-    spread (thigh outwards), out (toes outwards)
-arms, hanging from the chest: swing (forwards), lower (down from the T-pose), elbow (bend), twist (turns the way the elbow
-    bends from forwards to up) · collar: raise · wrist: tilt (sideways)
-pelvis, spine, neck, head: bend (forwards), side (to the left), twist (the side of the back leg forwards, for the pelvis
-    the front leg's), list (the back leg's hip drops)
+legs, seen from a body that faces its ``heading``: swing (thigh forwards), knee (bend), foot (toes up against the
+    floor), spread (thigh outwards), out (toes outwards)
+arms, hanging from the chest: swing (forwards), lower (down from the T-pose), elbow (bend), twist (turns the way the
+    elbow bends, from forwards to up) · collar: raise · wrist: tilt (sideways)
+pelvis, spine, neck, head: bend (forwards), side (to the left), twist (in a pose: positive brings the front leg's side
+    forwards; in ``set``: to the left), list (the back leg's hip drops)
 
-Nobody says where the body is: the supporting foot stands where it came down, rolling over heel and ball, and the rest follows.
+Nobody says where the body is: the supporting foot stands where it came down, rolling over heel and ball, and all else
+follows from that.
 """
 
 from __future__ import annotations
@@ -27,11 +28,14 @@ import numpy as np
 import mmdm_engine as mmdm
 from mmdm_engine import contacts, kinematics
 from mmdm_engine import rotations as rot
+from mmdm_engine.baselines import Filter
 from mmdm_engine.contract.skeleton import INDEX
 
 HERE = Path(__file__).resolve().parent
 OUT = HERE / "walk_turn_wave.bvh"
 SIDES = {"left": 1.0, "right": -1.0}
+ROUNDING = Filter("gaussian", {"sigma": 0.045}, {"sigma": 0.045})
+"""Takes the corners off poses that were authored one by one; seconds."""
 
 
 def turn(axis: str, degrees: float) -> np.ndarray:
@@ -173,7 +177,9 @@ def bake(sheet: Mapping[str, Any], prior: str | None) -> tuple[mmdm.Motion, np.n
     q, root = np.full((count, 22, 4), np.nan, np.float32), np.full((count, 3), np.nan, np.float32)
     q[frames], root[frames] = rot.continuous(rotations), roots
     motion = mmdm.Motion(q, root, skeleton(sheet), sheet["fps"])
-    return mmdm.fill_gap(motion, 1, count - 1, keep=frames[1:-1].tolist(), prior=prior)[0], frames
+    filled = mmdm.fill_gap(motion, 1, count - 1, keep=frames[1:-1].tolist(), prior=prior)[0]
+    rounded = ROUNDING([filled])[0]
+    return contacts.lock_feet(rounded, np.ones(count, bool)), frames
 
 
 def main() -> None:
@@ -194,5 +200,3 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-
-

@@ -209,7 +209,7 @@ def demonstrate(args: argparse.Namespace) -> None:
     picture = stem.with_name(f"{stem.name}_before_after.png")
     errors = [f"{holes[m]['mpjpe_mm'].value:.0f} mm, {holes[m]['angle_deg'].value:.1f}°" for m in ("Bézier", "ours")]
     figures.before_and_after(
-        picture, truth, (start, stop), fills, noisy, {best: filters[best], "refined": refined}, errors
+        picture, truth, (start, stop), fills, noisy, {best: filters[best], "refined": refined}, errors, first
     )
     say(f"\nwrote {picture}")
     blend = stem.with_suffix(".blend")
@@ -230,7 +230,9 @@ def main() -> int:
     logging.basicConfig(level=logging.WARNING)
     parser = argparse.ArgumentParser(prog="scripts/demo", description="Fill Gap and Refine Jitter on one take.")
     parser.add_argument("--input", type=Path, default=CLIP, help="BVH, FBX or glTF take (default: the bundled clip)")
-    parser.add_argument("--out", type=Path, default=Path("output/demo"), help="folder for results (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("output/demo"), help="folder for results (default: %(default)s)"
+    )
     parser.add_argument("--gap", type=int, default=30, help="frames to delete and fill again (default: %(default)s)")
     parser.add_argument("--start", type=int, help="first of these frames (default: where the take moves most)")
     parser.add_argument("--seed", type=int, default=0, help="of the jitter (default: %(default)s)")
