@@ -1,7 +1,7 @@
 """Everything that differs between Blender 4.2 and 5.2, so that no other module asks for a version.
 
-Up to 4.3 an action holds its F-curves itself; from 4.4 on they live in the channelbag of a slot, and from 5.0 on nowhere
-else. A slot of None stands for the former throughout.
+Up to 4.3 an action holds its F-curves itself; from 4.4 on they live in the channelbag of a slot, and from 5.0 on
+nowhere else. A slot of None stands for the former throughout.
 """
 
 from __future__ import annotations

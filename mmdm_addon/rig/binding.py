@@ -1,4 +1,4 @@
-"""What a read take remembers of its rig, in names and NumPy: valid after undo, in another thread, after the rig is gone."""
+"""What a take remembers of its rig, in names and NumPy: valid after undo, in another thread, after the rig is gone."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ class Binding:
     armature: name of the object. roles: who is who. alignment: rest pose → canonical.
     bones: B names, parents before children: all role bones and everything above them. parents: their numbers in
         ``bones``, -1 for none. inherits: (B,) bool, whether the bone turns with its parent.
-    pose: (T, B, 4) rotations in armature space as evaluated. basis: (T, B, 4) the bone's own rotation, from its channels.
+    pose: (T, B, 4) rotations in armature space as evaluated. basis: (T, B, 4) the bone's own rotation, from its
+        channels.
     to_world: (T, 4) armature space → the motion's world (rotation only).
-    horizontal, vertical: what carries the root motion; the same unless a root bone or the object travels below hips that
-        bob on their own.
+    horizontal, vertical: what carries the root motion; the same unless a root bone or the object travels below hips
+        that bob on their own.
     direct: the bones form a plain tree without constraints, so that channels follow from rotations.
     """
 

@@ -33,9 +33,9 @@ def to_quaternion(values: np.ndarray, mode: str) -> np.ndarray:
         return np.where(length > 0, np.concatenate([np.cos(half), axis * np.sin(half)], axis=-1), rot.IDENTITY)
     q = np.broadcast_to(np.array(rot.IDENTITY), (len(values), 4))
     for letter in mode:
-        axis = "XYZ".index(letter)
+        at = "XYZ".index(letter)
         turn = np.zeros((len(values), 4))
-        turn[:, 0], turn[:, 1 + axis] = np.cos(values[:, axis] / 2), np.sin(values[:, axis] / 2)
+        turn[:, 0], turn[:, 1 + at] = np.cos(values[:, at] / 2), np.sin(values[:, at] / 2)
         q = rot.multiply(turn, q)
     return q
 

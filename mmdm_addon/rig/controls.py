@@ -32,19 +32,20 @@ def require_fk(armature: bpy.types.Object, roles: RoleMap, bones: set[str]) -> N
     """Raise `MotionError` if a limb of a Rigify rig that would be written follows its IK controls."""
     if not roles.control:
         return
+    curves = sampling.live_curves(armature)
     for side, letter in (("left", "L"), ("right", "R")):
         for switch, parts in _SWITCHES.items():
             pose = armature.pose.bones.get(f"{switch}.{letter}")
             limb = {b for part in parts for b in roles.chains.get(f"{side}_{part}", ())}
             if pose is None or "IK_FK" not in pose or not limb & bones:
                 continue
-            curve = sampling.live_curves(armature).get((sampling.bone_path(pose.name, "")[:-1] + '["IK_FK"]', 0))
-            values = [float(pose["IK_FK"])] if curve is None else [k.co[1] for k in curve.keyframe_points]
+            track = curves.get((sampling.bone_path(pose.name, "")[:-1] + '["IK_FK"]', 0))
+            values = [float(pose["IK_FK"])] if track is None else track.co[:, 1]
             if min(values) < 0.999:
                 what = "leg" if switch == "thigh_parent" else "arm"
                 raise MotionError(
-                    f"The {side} {what} is in IK, so keys on its FK controls would do nothing; snap FK to IK and set IK-FK "
-                    f"of '{pose.name}' to 1 in Rig Main Properties, or deselect the {what}."
+                    f"The {side} {what} is in IK, so keys on its FK controls would do nothing; snap FK to IK and set "
+                    f"IK-FK of '{pose.name}' to 1 in Rig Main Properties, or deselect the {what}."
                 )
 
 
@@ -59,7 +60,9 @@ def solve_by_evaluation(
     *,
     carried: bool,
 ) -> list[Edit]:
-    """Edits that bring the evaluated skeleton to the goal; tried out in the session's action, which is fresh again after.
+    """Edits that bring the evaluated skeleton to the goal.
+
+    They are tried out in the session's action, which is a fresh copy again afterwards.
 
     carried: whether what carries the root motion may be written.
     """

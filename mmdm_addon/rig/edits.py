@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import pairwise
 from typing import Any, Literal
 
 import bpy
@@ -11,7 +13,7 @@ import numpy as np
 
 from .. import compat
 from . import channels, reduce
-from .keys import INTERPOLATION, SAME_TIME, Keys, evaluate
+from .keys import INTERPOLATION, SAME_TIME, Keys, Track
 from .solve import Style, runs
 
 Density = Literal["ALL", "MATCH", "STEP"]
@@ -24,8 +26,8 @@ LOCATION = "LOCATION"
 class Edit:
     """New values of a property.
 
-    owner: the pose bone or object. path: of the property. mode: rotation mode or `LOCATION`. target: (T, 4) rotations or
-    (T, 3) locations. frames: (T,) bool, where they hold. group: name for new F-curves.
+    owner: the pose bone or object. path: of the property. mode: rotation mode or `LOCATION`. target: (T, 4) rotations
+    or (T, 3) locations. frames: (T,) bool, where they hold. group: name for new F-curves.
     """
 
     owner: Any
@@ -59,9 +61,7 @@ class Piece:
 class Property:
     """The old curves of one property: values at any time, and which of its channels may be written."""
 
-    def __init__(
-        self, edit: Edit, curves: dict[tuple[str, int], bpy.types.FCurve], refused: Callable[[str, int], bool]
-    ):
+    def __init__(self, edit: Edit, curves: dict[tuple[str, int], Track], refused: Callable[[str, int], bool]):
         name = edit.path.rpartition(".")[2]
         self.static = np.array(getattr(edit.owner, name), np.float64)
         self.edit = edit
@@ -70,25 +70,23 @@ class Property:
 
     def channel(self, i: int, times: np.ndarray) -> np.ndarray:
         """(N,) old values of one channel."""
-        curve = self.curves[i]
-        if curve is None or not len(curve.keyframe_points):
-            return np.full(len(times), self.static[i])
-        return evaluate(curve, times)
+        track = self.curves[i]
+        return np.full(len(times), self.static[i]) if track is None else track.evaluate(times)
 
     def old(self, times: np.ndarray) -> np.ndarray:
         """(N, C) old values."""
         return np.stack([self.channel(i, times) for i in range(len(self.static))], axis=-1)
 
+    @cached_property
     def key_times(self) -> np.ndarray:
         """All old key times of all channels."""
-        times: list[np.ndarray] = [np.zeros(0)]
-        for curve in self.curves:
-            if curve is not None:
-                co = np.empty((len(curve.keyframe_points), 2), np.float32)
-                curve.keyframe_points.foreach_get("co", co.reshape(-1))
-                times.append(co[:, 0].astype(np.float64))
-        found = np.unique(np.concatenate(times))
-        return found[np.concatenate([[True], np.diff(found) > SAME_TIME])] if len(found) else found
+        columns = [track.co[:, 0] for track in self.curves if track is not None]
+        if not columns:
+            return np.zeros(0)
+        if not all(len(c) == len(columns[0]) and (c == columns[0]).all() for c in columns[1:]):
+            columns = [np.unique(np.concatenate(columns))]
+        found = columns[0].astype(np.float64)
+        return found[np.concatenate([[True], np.diff(found) > SAME_TIME])]
 
 
 def pieces(frames: np.ndarray, flags: np.ndarray, kept: np.ndarray) -> list[Piece]:
@@ -103,7 +101,7 @@ def pieces(frames: np.ndarray, flags: np.ndarray, kept: np.ndarray) -> list[Piec
         right = frames[stop] if stop < len(frames) else frames[-1] + 1
         inner = [k for k in kept if left + SAME_TIME < k < right - SAME_TIME]
         bounds = [left, *inner, right]
-        for a, b in zip(bounds, bounds[1:], strict=False):
+        for a, b in pairwise(bounds):
             inside = np.flatnonzero((frames[start:stop] > a) & (frames[start:stop] < b)) + start
             if len(inside):
                 found.append(Piece(int(inside[0]), int(inside[-1]) + 1, float(a), float(b)))
@@ -142,7 +140,7 @@ def apply(
     for i, keys in enumerate(columns):
         if keys is not None:
             for border in sorted({b for cut in cuts for b in (cut.left, cut.right)}):
-                keys.pin(border, lambda times, i=i: source.channel(i, times))
+                keys.pin(border, partial(source.channel, i))
     for cut in cuts:
         _apply_piece(edit, source, columns, frames, cut, spacing, dense, style)
     count = 0
@@ -179,7 +177,7 @@ def _apply_piece(
 
     if spacing.density == "ALL" or (spacing.density == "MATCH" and dense):
         at, new = times, values
-        own = source.key_times()
+        own = source.key_times
         own = own[(own > cut.left + SAME_TIME) & (own < cut.right - SAME_TIME)]
         if spacing.density == "MATCH" and len(own) and np.abs(own - np.round(own)).max() > SAME_TIME:
             at, new = own, _between(source, own, all_times, all_values, slope, style)
@@ -216,7 +214,8 @@ def _apply_piece(
         _clear(keys, cut)
         rows = keys.add(all_times[inner], all_values[inner, i], "BEZIER")
         first, last = keys.find(cut.left), keys.find(cut.right)
-        assert first is not None and last is not None
+        assert first is not None  # both were pinned
+        assert last is not None
         keys.shape(np.arange(first, last + 1), slope[chosen, i])
         if flips:
             keys.columns["interpolation"][rows[-1]] = INTERPOLATION["CONSTANT"]

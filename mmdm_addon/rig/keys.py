@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import bpy
 import numpy as np
@@ -31,22 +32,42 @@ GENERATED = compat.key_enum("type")["GENERATED"]
 _AUTOMATIC = (HANDLE["AUTO"], HANDLE["AUTO_CLAMPED"])
 
 
-def evaluate(curve: bpy.types.FCurve, frames: np.ndarray) -> np.ndarray:
-    """(T,) frames → (T,) values, float64. Frames with a key take its value, the others go through Blender."""
-    points = curve.keyframe_points
-    values = np.empty(len(frames))
-    asked = np.ones(len(frames), bool)
-    if not any(not m.mute for m in curve.modifiers):
-        co = np.empty((len(points), 2), np.float32)
-        points.foreach_get("co", co.reshape(-1))
-        if (np.diff(co[:, 0]) > SAME_TIME).all():
-            at = np.clip(np.searchsorted(co[:, 0], frames), 0, len(co) - 1)
-            on_key = co[at, 0] == np.asarray(frames, np.float32)
-            values[on_key] = co[at[on_key], 1]
+class Track:
+    """An F-curve that is only read, its keys copied once."""
+
+    def __init__(self, curve: bpy.types.FCurve) -> None:
+        self.curve = curve
+
+    @cached_property
+    def co(self) -> np.ndarray:
+        """(N, 2) frames and values, float32."""
+        co = np.empty((len(self.curve.keyframe_points), 2), np.float32)
+        self.curve.keyframe_points.foreach_get("co", co.reshape(-1))
+        return co
+
+    @cached_property
+    def modified(self) -> bool:
+        """Whether modifiers change the curve."""
+        return any(not m.mute for m in self.curve.modifiers)
+
+    @cached_property
+    def _distinct(self) -> bool:
+        return bool((np.diff(self.co[:, 0]) > SAME_TIME).all())
+
+    def evaluate(self, frames: np.ndarray) -> np.ndarray:
+        """(T,) frames → (T,) values, float64. Frames with a key take its value, the others go through Blender."""
+        frames = np.asarray(frames, np.float64)
+        values = np.empty(len(frames))
+        asked = np.ones(len(frames), bool)
+        if not self.modified and self._distinct:
+            at = np.clip(np.searchsorted(self.co[:, 0], frames), 0, len(self.co) - 1)
+            on_key = self.co[at, 0] == frames.astype(np.float32)
+            values[on_key] = self.co[at[on_key], 1]
             asked = ~on_key
-    call = curve.evaluate
-    values[asked] = [call(frame) for frame in np.asarray(frames, np.float64)[asked].tolist()]
-    return values
+        if asked.any():
+            call = self.curve.evaluate
+            values[asked] = [call(frame) for frame in frames[asked].tolist()]
+        return values
 
 
 @dataclass(eq=False)
@@ -63,7 +84,7 @@ class Keys:
         count = len(curve.keyframe_points) if curve is not None else 0
         columns = {}
         for name, (kind, width) in _FIELDS.items():
-            column = np.zeros(count * width, kind)
+            column: np.ndarray = np.zeros(count * width, kind)
             if curve is not None:
                 curve.keyframe_points.foreach_get(name, column)
             columns[name] = column.reshape(count, 2) if width == 2 else column
@@ -88,10 +109,12 @@ class Keys:
     def add(self, times: np.ndarray, values: np.ndarray, interpolation: str) -> np.ndarray:
         """Insert generated keys with automatic handles; returns their rows."""
         count = len(times)
-        rows = {name: np.zeros((count, *self.columns[name].shape[1:]), kind) for name, (kind, _) in _FIELDS.items()}
+        rows: dict[str, np.ndarray] = {
+            name: np.zeros((count, *self.columns[name].shape[1:]), kind) for name, (kind, _) in _FIELDS.items()
+        }
         rows["co"] = np.stack([times, values], axis=-1).astype(np.float32)
-        rows["handle_left"] = rows["co"] - np.float32([1 / 3, 0])
-        rows["handle_right"] = rows["co"] + np.float32([1 / 3, 0])
+        rows["handle_left"] = rows["co"] - np.array([1 / 3, 0], np.float32)
+        rows["handle_right"] = rows["co"] + np.array([1 / 3, 0], np.float32)
         rows["handle_left_type"][:] = rows["handle_right_type"][:] = HANDLE["AUTO_CLAMPED"]
         rows["interpolation"][:] = INTERPOLATION[interpolation]
         rows["type"][:] = GENERATED
@@ -191,8 +214,8 @@ class Keys:
         for n in range(len(rows) - 1):
             a, b = rows[n], rows[n + 1]
             width = (self.times[b] - self.times[a]) / 3
-            self.columns["handle_right"][a] = self.columns["co"][a] + np.float32([width, width * slope[n]])
-            self.columns["handle_left"][b] = self.columns["co"][b] - np.float32([width, width * slope[n + 1]])
+            self.columns["handle_right"][a] = self.columns["co"][a] + np.array([width, width * slope[n]], np.float32)
+            self.columns["handle_left"][b] = self.columns["co"][b] - np.array([width, width * slope[n + 1]], np.float32)
         for n, row in enumerate(rows):
             inner = 0 < n < len(rows) - 1
             if self.columns["type"][row] == GENERATED and inner and self.fresh[row]:

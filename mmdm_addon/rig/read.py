@@ -41,9 +41,9 @@ def read(
     """Read the evaluated motion: constraints, drivers, parents and NLA included.
 
     frames: (T,) scene frames, increasing, fractions allowed. roles: as `detect` finds them by default. fps: as
-    `frame_rate` says by default. progress(done, of) may raise to cancel. The scene's frame, the mode and the selection are
-    as before. Raises `MotionError` when hips or knees are unknown, in Edit Mode, on a mirrored armature, and where a key
-    is not a number.
+    `frame_rate` says by default. progress(done, of) may raise to cancel. The scene's frame, the mode and the selection
+    are as before. Raises `MotionError` when hips or knees are unknown, in Edit Mode, on a mirrored armature, and where
+    a key is not a number.
     """
     frames = np.asarray(frames, np.float64).reshape(-1)
     if len(frames) < 1 or (np.diff(frames) <= 0).any() or not np.isfinite(frames).all():
@@ -54,8 +54,9 @@ def read(
     roles.require()
     tree = BoneTree.of(armature)
     bones = _needed(tree, roles)
-    sampling.require_finite_keys(armature, bones, frames[0], frames[-1])
-    plain = sampling.curves_suffice(armature, bones)
+    curves = sampling.live_curves(armature)
+    sampling.require_finite_keys(armature, curves, bones, frames[0], frames[-1])
+    plain = sampling.curves_suffice(armature, curves, bones)
 
     unit = metres(context.scene)
     candidates = _carrier_candidates(armature, tree, roles)
@@ -68,7 +69,7 @@ def read(
                 progress(start + done, len(frames))
 
         if plain:
-            samples = sampling.from_curves(armature, tree, bones, chunk)
+            samples = sampling.from_curves(armature, curves, tree, bones, chunk)
         else:
             samples = sampling.evaluated(context, armature, bones, chunk, report)
         parts.append(_digest(samples, tree, roles, bones, candidates, unit))
@@ -85,7 +86,7 @@ def read(
         alignment, tree, roles, bones, pose, to_world, head, frame_rate(context, armature) if fps is None else fps
     )
     carriers = [Carrier(name, way) for name, way in zip(candidates, ways, strict=True)]
-    horizontal, vertical = _choose(armature, carriers, alignment.skeleton.leg_length)
+    horizontal, vertical = _choose(curves, carriers, alignment.skeleton.leg_length)
     place = {name: i for i, name in enumerate(bones)}
     binding = Binding(
         armature.name,
@@ -126,7 +127,7 @@ def _tree_is_plain(armature: bpy.types.Object, tree: BoneTree, roles: RoleMap) -
 def _digest(
     samples: Samples, tree: BoneTree, roles: RoleMap, bones: tuple[str, ...], candidates: list[str], unit: float
 ) -> tuple[np.ndarray, ...]:
-    """What is kept of a chunk: object matrix, its rotation, rotations of the bones, hips in metres, carriers' frames."""
+    """What is kept of a chunk: object matrix and rotation, rotations of the bones, hips in metres, carriers' frames."""
     place = {name: i for i, name in enumerate(bones)}
     linear = samples.world[:, :3, :3]
     if (np.linalg.det(linear) < 0).any():
@@ -206,21 +207,14 @@ def _carrier_candidates(armature: bpy.types.Object, tree: BoneTree, roles: RoleM
     return [*names, ""]
 
 
-def _choose(armature: bpy.types.Object, carriers: list[Carrier], leg: float) -> tuple[Carrier, Carrier]:
+def _choose(curves: sampling.Tracks, carriers: list[Carrier], leg: float) -> tuple[Carrier, Carrier]:
     """Who carries the root motion across the floor and up and down: whoever does already."""
-    curves = sampling.live_curves(armature)
 
     def travels(carrier: Carrier) -> bool:
         path = sampling.bone_path(carrier.bone, "location") if carrier.bone else "location"
         per_metre = float(np.linalg.norm(carrier.frame[0], axis=0).mean())
-        for i in range(3):
-            curve = curves.get((path, i))
-            if curve is not None:
-                co = np.empty((len(curve.keyframe_points), 2), np.float32)
-                curve.keyframe_points.foreach_get("co", co.reshape(-1))
-                if np.ptp(co[:, 1]) * per_metre > 1e-3 * leg:
-                    return True
-        return False
+        tracks = [curves[path, i] for i in range(3) if (path, i) in curves]
+        return any(np.ptp(track.co[:, 1]) * per_metre > 1e-3 * leg for track in tracks)
 
     moving = [carrier for carrier in carriers if travels(carrier)]
     if not moving:

@@ -6,6 +6,8 @@ slope. Slopes are those of the motion itself; a segment that strays too far is s
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 
@@ -33,12 +35,12 @@ def hermite(times: np.ndarray, values: np.ndarray, slope: np.ndarray, at: np.nda
 def knots(times: np.ndarray, values: np.ndarray, slope: np.ndarray, tolerance: float, fixed: np.ndarray) -> np.ndarray:
     """Indices of the frames that become keys.
 
-    times: (N,). values, slope: (N, C). tolerance: largest distance of any channel at any frame. fixed: (N,) bool, frames
-    that must be keys; the first and the last always are.
+    times: (N,). values, slope: (N, C). tolerance: largest distance of any channel at any frame. fixed: (N,) bool,
+    frames that must be keys; the first and the last always are.
     """
     chosen = np.asarray(fixed, bool).copy()
     chosen[[0, -1]] = True
-    waiting = list(zip(*(lambda k: (k[:-1], k[1:]))(np.flatnonzero(chosen)), strict=True))
+    waiting = list(pairwise(np.flatnonzero(chosen).tolist()))
     while waiting:
         a, b = waiting.pop()
         if b - a < 2:

@@ -218,7 +218,9 @@ def _chains(tree: BoneTree, first: Mapping[str, int], chosen: Mapping[str, str])
 
 def _torso(tree: BoneTree, first: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
     """Spine, neck and head: the spine runs from the pelvis to where the arms branch off, the neck from there on."""
-    named = {role: (first[role],) for role in ("spine1", "spine2", "spine3", "neck", "head") if role in first}
+    named: dict[str, tuple[int, ...]] = {
+        role: (first[role],) for role in ("spine1", "spine2", "spine3", "neck", "head") if role in first
+    }
     arms = [
         first[f"{side}_{part}"]
         for side in ("left", "right")

@@ -15,7 +15,7 @@ from .. import compat
 from ..engine_link import MotionError
 from ..engine_link import rotations as rot
 from . import channels
-from .keys import evaluate
+from .keys import Track
 from .tree import BoneTree
 
 Progress = Callable[[int, int], None]
@@ -55,12 +55,15 @@ def muted(curve: bpy.types.FCurve) -> bool:
     return curve.mute or bool(curve.group and curve.group.mute)
 
 
-def live_curves(owner: bpy.types.Object) -> dict[tuple[str, int], bpy.types.FCurve]:
-    """The curves that really animate ``owner``, by path and index."""
+Tracks = dict[tuple[str, int], Track]
+
+
+def live_curves(owner: bpy.types.Object) -> Tracks:
+    """The curves that really animate ``owner``, by path and index. Valid until the action changes."""
     if not compat.action_animates(owner):
         return {}
     found = compat.curves(owner.animation_data.action, compat.assigned_slot(owner))
-    return {(c.data_path, c.array_index): c for c in found if not muted(c) and len(c.keyframe_points)}
+    return {(c.data_path, c.array_index): Track(c) for c in found if not muted(c) and len(c.keyframe_points)}
 
 
 def bone_path(bone: str, name: str) -> str:
@@ -68,20 +71,24 @@ def bone_path(bone: str, name: str) -> str:
     return f'pose.bones["{bpy.utils.escape_identifier(bone)}"].{name}'
 
 
-def require_finite_keys(armature: bpy.types.Object, bones: tuple[str, ...], first: float, last: float) -> None:
+def require_finite_keys(
+    armature: bpy.types.Object, curves: Tracks, bones: tuple[str, ...], first: float, last: float
+) -> None:
     """Raise `MotionError` where a key of these bones or of the object, from first to last, is not a number.
 
     Blender evaluates such a key to a rotation as if nothing were wrong.
     """
     prefixes = {bone_path(name, ""): name for name in bones}
-    for (path, _), curve in live_curves(armature).items():
+    for (path, _), track in curves.items():
         name = prefixes.get(path[: path.rfind(".") + 1]) if path.startswith("pose.") else armature.name
-        co = np.empty((len(curve.keyframe_points), 2), np.float32)
-        curve.keyframe_points.foreach_get("co", co.reshape(-1))
+        if name is None:
+            continue
+        co = track.co
         bad = ~np.isfinite(co).all(axis=-1) & ~((co[:, 0] < first) | (co[:, 0] > last))
-        if name is not None and bad.any():
+        if bad.any():
             raise MotionError(
-                f"A key of '{name}' in frame {co[np.argmax(bad), 0]:g} is not a number; delete or repair it and try again."
+                f"A key of '{name}' in frame {co[np.argmax(bad), 0]:g} is not a number; "
+                "delete or repair it and try again."
             )
 
 
@@ -100,7 +107,7 @@ def driven_paths(armature: bpy.types.Object) -> set[str]:
     return {driver.data_path for driver in data.drivers if not driver.mute} if data else set()
 
 
-def curves_suffice(armature: bpy.types.Object, bones: tuple[str, ...]) -> bool:
+def curves_suffice(armature: bpy.types.Object, curves: Tracks, bones: tuple[str, ...]) -> bool:
     """Whether NumPy can stand in for Blender's evaluation of these bones (which must include all their ancestors)."""
     data = armature.animation_data
     driven = driven_paths(armature)
@@ -112,7 +119,6 @@ def curves_suffice(armature: bpy.types.Object, bones: tuple[str, ...]) -> bool:
         return False
     if data and data.use_nla and any(not t.mute and any(not s.mute for s in t.strips) for t in data.nla_tracks):
         return False
-    curves = live_curves(armature)
     if any(path.startswith("delta") for path, _ in curves) or not _is_identity(armature):
         return False
     plain = True
@@ -132,9 +138,10 @@ def _is_identity(armature: bpy.types.Object) -> bool:
     return not (turned or any(armature.delta_location) or any(abs(s - 1) > 1e-9 for s in armature.delta_scale))
 
 
-def from_curves(armature: bpy.types.Object, tree: BoneTree, bones: tuple[str, ...], frames: np.ndarray) -> Samples:
+def from_curves(
+    armature: bpy.types.Object, curves: Tracks, tree: BoneTree, bones: tuple[str, ...], frames: np.ndarray
+) -> Samples:
     """Pose bones by NumPy alone. Only where `curves_suffice`."""
-    curves = live_curves(armature)
 
     def values(owner: bpy.types.bpy_struct, prefix: str, name: str) -> np.ndarray:
         static = np.array(getattr(owner, name), np.float64)
@@ -142,7 +149,7 @@ def from_curves(armature: bpy.types.Object, tree: BoneTree, bones: tuple[str, ..
         for i in range(len(static)):
             curve = curves.get((prefix + name, i))
             if curve is not None:
-                result[:, i] = evaluate(curve, frames)
+                result[:, i] = curve.evaluate(frames)
         return result
 
     def turns(owner: bpy.types.bpy_struct, prefix: str) -> np.ndarray:
@@ -185,7 +192,8 @@ def evaluated(
     """
     if context.view_layer.objects.get(armature.name) != armature:
         raise MotionError(
-            f"'{armature.name}' is not in the current view layer, so its motion cannot be evaluated; enable its collection."
+            f"'{armature.name}' is not in the current view layer, so its motion cannot be evaluated; "
+            "enable its collection and try again."
         )
     scene = context.scene
     before = scene.frame_current, scene.frame_subframe

@@ -6,12 +6,16 @@ length and a neck. Left and right follow from where the feet point.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 
 from .tree import BoneTree
+
+Pair = tuple[int, int]
+Reach = Callable[[int], float]
 
 _EVEN = 0.12
 """Largest relative difference in length between the two limbs of a pair."""
@@ -59,16 +63,18 @@ def find(tree: BoneTree, forward: np.ndarray) -> dict[str, int]:
             for trunk in tree.children[pelvis]:
                 if trunk in legs:
                     continue
-                chest, arms = _chest(tree, trunk, reach, pairs, _ARM_TO_LEG * reach(legs[0]))
-                if chest is None:
+                upper = _chest(tree, trunk, reach, pairs, _ARM_TO_LEG * reach(legs[0]))
+                if upper is None:
                     continue
-                roles = _figure(tree, pelvis, legs, chest, arms, limb, reach, forward)
+                roles = _figure(tree, pelvis, legs, *upper, limb, reach, forward)
                 if roles and reach(legs[0]) > best[0]:
                     best = (reach(legs[0]), roles)
     return best[1]
 
 
-def _chest(tree, trunk, reach, pairs, least):  # type: ignore[no-untyped-def]
+def _chest(
+    tree: BoneTree, trunk: int, reach: Reach, pairs: Callable[[int], list[Pair]], least: float
+) -> tuple[int, Pair] | None:
     """The first bone of the trunk from which a pair of arms branches off, and that pair."""
     waiting = [trunk]
     while waiting:
@@ -77,17 +83,27 @@ def _chest(tree, trunk, reach, pairs, least):  # type: ignore[no-untyped-def]
             if reach(pair[0]) >= least and len(tree.children[bone]) >= 3:
                 return bone, pair
         waiting += tree.children[bone]
-    return None, None
+    return None
 
 
 def _segments(tree: BoneTree, chain: list[int]) -> int:
     """Where in a chain its two longest neighbouring segments start: thigh and shin, upper arm and forearm."""
-    lengths = [float(np.linalg.norm(tree.heads[b] - tree.heads[a])) for a, b in zip(chain, chain[1:], strict=False)]
-    sums = [a + b for a, b in zip(lengths, lengths[1:], strict=False)]
+    lengths = [float(np.linalg.norm(tree.heads[b] - tree.heads[a])) for a, b in pairwise(chain)]
+    sums = [a + b for a, b in pairwise(lengths)]
     return int(np.argmax(sums)) if sums else 0
 
 
-def _figure(tree, pelvis, legs, chest, arms, limb, reach, forward):  # type: ignore[no-untyped-def]
+def _figure(
+    tree: BoneTree,
+    pelvis: int,
+    legs: Pair,
+    chest: int,
+    arms: Pair,
+    limb: Callable[[int], list[int]],
+    reach: Reach,
+    forward: np.ndarray,
+) -> dict[str, int]:
+    """All roles of a figure, sides told apart; empty where a limb is too short."""
     roles = {"pelvis": pelvis}
     necks = [c for c in tree.children[chest] if c not in arms]
     neck = max(necks, key=reach)

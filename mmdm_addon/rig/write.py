@@ -33,8 +33,8 @@ class WriteReport:
     """What was written.
 
     action: name of the new action. bones: names of the bones with new keys ("" for the object). keys: how many keys.
-    largest_degrees: largest change of a joint's rotation. largest_cm: largest move of a joint. notes: plain sentences on
-    what was left alone and why.
+    largest_degrees: largest change of a joint's rotation. largest_cm: largest move of a joint. notes: plain sentences
+    on what was left alone and why.
     """
 
     action: str
@@ -65,15 +65,16 @@ def check(
         layered = any(not t.mute and len(t.strips) for t in data.nla_tracks)
         if layered and (data.action_blend_type != "REPLACE" or data.action_influence < 1):
             raise MotionError(
-                "The action is blended over NLA strips; set its blending to Replace and its influence to 1, or mute the strips."
+                "The action is blended over NLA strips; set its blending to Replace and its influence to 1, "
+                "or mute the strips."
             )
     wanted = {b for b in roles.bones() if bones is None or b in bones}
     controls.require_fk(armature, roles, wanted)
     for name in sorted(wanted):
         _require_free(armature, armature.pose.bones[name])
-    for (path, _), curve in sampling.live_curves(armature).items():
+    for (path, _), track in sampling.live_curves(armature).items():
         name = _bone_of(path)
-        if name in wanted and any(not m.mute for m in curve.modifiers):
+        if name in wanted and track.modified:
             raise MotionError(f"'{name}' has F-curve modifiers; bake or mute them in the Graph Editor and try again.")
 
 
@@ -93,7 +94,8 @@ def _require_free(armature: bpy.types.Object, bone: bpy.types.PoseBone) -> None:
     for end in armature.pose.bones:
         for constraint in end.constraints:
             if constraint.type in ("IK", "SPLINE_IK") and not constraint.mute and constraint.influence > 0:
-                chain, link = [], end if getattr(constraint, "use_tail", True) else end.parent
+                chain: list[str] = []
+                link = end if getattr(constraint, "use_tail", True) else end.parent
                 while link and (constraint.chain_count == 0 or len(chain) < constraint.chain_count):
                     chain.append(link.name)
                     link = link.parent
@@ -125,11 +127,12 @@ def write(
     """Key an edited motion into a new action and assign it.
 
     take: as read from this armature. edited: same length. changed: (T, 23) bool, what to write; column 22 is the root
-    position. bones: names that may be written, None = every bone with a role. name: of the new action. start, end: scene
-    frames outside which nothing is written. density: every frame, every ``step``-th from ``start``, or as the source:
-    every frame where it is baked, else as few Bézier keys as ``tolerance`` allows (degrees; for the root the same angle
-    seen from one leg length away). keep: bone → frames of keys that stay and are hit exactly. style: how chains with more
-    bones than roles are treated, by default REFINE where the frame at ``start`` or ``end`` itself changes, else FILL.
+    position. bones: names that may be written, None = every bone with a role. name: of the new action. start, end:
+    scene frames outside which nothing is written. density: every frame, every ``step``-th from ``start``, or as the
+    source: every frame where it is baked, else as few Bézier keys as ``tolerance`` allows (degrees; for the root the
+    same angle seen from one leg length away). keep: bone → frames of keys that stay and are hit exactly. style: how
+    chains with more bones than roles are treated, by default REFINE where the frame at ``start`` or ``end`` itself
+    changes, else FILL.
 
     The source action is not changed and gets a fake user, as does the new one. Keys outside stay bit for bit. Raises
     `MotionError`, before anything is made, where `check` does and where the shapes do not fit.
@@ -154,25 +157,28 @@ def write(
     carriers = {take.binding.horizontal.bone, take.binding.vertical.bone}
     writable = {role for role, chain in roles.chains.items() if set(chain) & allowed}
     hips = set(roles.chains["pelvis"])
-    carried = all(c in allowed or (c == "" and hips & allowed) or (bones is None and c not in hips) for c in carriers)
+    carried = all(c in allowed or (c == "" and hips & allowed) for c in carriers)
     if carried:
         writable.add("root")
     elif changed[:, 22].any() and hips & allowed:
         notes.append(
-            f"The root motion is on '{next(iter(carriers - allowed))}', which is not selected, so the path stays as it was."
+            f"The root motion is on '{min(carriers - allowed)}', which is not selected, so the path stays as it was."
         )
     goal, where = solve.effective(take, edited, changed, writable)
 
     session = _Session(armature, take, name, density, step, tolerance, start, keep or {}, style, notes)
-    if take.binding.direct:
-        delta = solve.turns(take, goal)
-        turned = solve.bases(take.binding, delta, where, allowed, style)
-        made = [session.rotation(b, q, frames) for b, (q, frames) in turned.items()]
-        made += session.locations(goal.root.astype(np.float64) - take.motion.root, where[:, 22])
+    try:
+        if take.binding.direct:
+            delta = solve.turns(take, goal)
+            turned = solve.bases(take.binding, delta, where, allowed, style)
+            made = [session.rotation(b, q, frames) for b, (q, frames) in turned.items()]
+            made += session.locations(goal.root.astype(np.float64) - take.motion.root, where[:, 22])
+        else:
+            made = controls.solve_by_evaluation(context, armature, take, goal, where, allowed, session, carried=carried)
         session.apply(made)
-    else:
-        made = controls.solve_by_evaluation(context, armature, take, goal, where, allowed, session, carried=carried)
-        session.apply(made)
+    except BaseException:
+        session.discard()
+        raise
     if assign:
         compat.assign(armature, session.action, session.slot)
     else:
@@ -238,7 +244,8 @@ class _Session:
         self.radians = float(np.radians(tolerance))
         self.source = data.action if data else None
         self.source_slot = compat.assigned_slot(armature)
-        if self.source is not None:
+        self.kept = self.source is not None and self.source.use_fake_user
+        if self.source is not None and not self.kept:
             self.source.use_fake_user = True
         self.driven = set()
         if data:
@@ -259,6 +266,13 @@ class _Session:
     def restore(self) -> None:
         """Assign the source action again."""
         compat.assign(self.armature, self.source, self.source_slot)
+
+    def discard(self) -> None:
+        """As if nothing had been started: the source assigned as before, no new action left."""
+        self.restore()
+        bpy.data.actions.remove(self.action)
+        if self.source is not None and self.source.use_fake_user != self.kept:
+            self.source.use_fake_user = self.kept
 
     def reset(self) -> None:
         """Start again from a fresh copy of the source."""
@@ -359,7 +373,7 @@ class _Session:
 
     def _cuts(self, edit: Edit, source: edits.Property) -> list[edits.Piece]:
         kept = np.array(sorted(self.keep.get("" if edit.owner == self.armature else edit.group, ())), np.float64)
-        own = source.key_times()
+        own = source.key_times
         if len(kept):  # only keys that are really there can stay
             kept = kept[[bool(len(own)) and np.abs(own - k).min() < edits.SAME_TIME for k in kept]]
         return edits.pieces(self.take.frames, edit.frames, kept)
@@ -367,7 +381,7 @@ class _Session:
     def _dense(self, sources: list[edits.Property], cuts: list[list[edits.Piece]]) -> list[bool]:
         """Which properties are baked around the frames to write; those with too few keys follow the majority."""
         own = [
-            edits.is_dense(source.key_times(), cut[0].left, cut[-1].right) if cut else None
+            edits.is_dense(source.key_times, cut[0].left, cut[-1].right) if cut else None
             for source, cut in zip(sources, cuts, strict=True)
         ]
         known = [o for o in own if o is not None]

@@ -125,7 +125,7 @@ def animate(
 
 
 def bend(motion: Motion, start: int, stop: int, *, amount: float = 0.4, move: float = 0.2, seed: int = 0) -> Motion:
-    """A smooth change of frames [start, stop) that is zero at both ends: every joint, and the root by ``move`` metres."""
+    """A smooth change of frames [start, stop), zero at both ends: every joint, and the root by ``move`` metres."""
     random = np.random.default_rng(seed)
     weight = np.sin(np.linspace(0, np.pi, stop - start + 2)[1:-1])[:, None]
     rotations, root = motion.rotations.astype(np.float64), motion.root.astype(np.float64)

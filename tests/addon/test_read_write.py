@@ -104,13 +104,17 @@ def rig_frames(rig, count=50):
 def exact_roles(rig, take):
     """Roles whose place follows from rotations alone: no travelling or further bone on the way from the hips."""
     tree = BoneTree.of(rig)
+    size = min(np.ptp(tree.heads), 1.0)
     chains = take.binding.roles.chains
     live = sampling.live_curves(rig)
 
     def rigid(bone):
-        moves = [live.get((sampling.bone_path(bone, "location"), i)) for i in range(3)]
-        moves = [Keys.load(c).columns["co"][:, 1] for c in moves if c is not None]
-        return not any(np.abs(m).max() > 1e-5 * np.ptp(tree.heads) for m in moves)
+        for name, usual in (("location", 0), ("scale", 1)):
+            for i in range(3):
+                curve = live.get((sampling.bone_path(bone, name), i))
+                if curve is not None and np.abs(curve.co[:, 1] - usual).max() > 1e-4 * size:
+                    return False
+        return True
 
     exact = {"pelvis"}
     for role, chain in chains.items():
@@ -178,9 +182,10 @@ def test_reading_curves_agrees_with_evaluation(file, data, import_rig):
     rig = import_rig(data(file))
     frames = rig_frames(rig, 20) + 0.25
     bones = take_of(rig, frames).binding.bones
-    assert sampling.curves_suffice(rig, bones)
+    curves = sampling.live_curves(rig)
+    assert sampling.curves_suffice(rig, curves, bones)
     a = sampling.evaluated(bpy.context, rig, bones, frames)
-    b = sampling.from_curves(rig, BoneTree.of(rig), bones, frames)
+    b = sampling.from_curves(rig, curves, BoneTree.of(rig), bones, frames)
     size = np.abs(a.pose[..., 3]).max()
     assert np.abs(a.pose - b.pose)[..., :3].max() < 2e-6
     assert np.abs(a.pose - b.pose)[..., 3].max() < 2e-6 * size
@@ -208,7 +213,7 @@ def test_channels_mean_what_blender_means(mode):
     bones = tuple(b.name for b in figure.data.bones)
     frames = np.arange(1, 9) + 0.5
     a = sampling.evaluated(bpy.context, figure, bones, frames)
-    b = sampling.from_curves(figure, BoneTree.of(figure), bones, frames)
+    b = sampling.from_curves(figure, sampling.live_curves(figure), BoneTree.of(figure), bones, frames)
     assert np.abs(a.pose - b.pose).max() < 5e-6
 
 
@@ -305,6 +310,45 @@ def test_results_that_do_not_fit_are_refused_before_anything_is_made():
     with pytest.raises(MotionError, match="'left_knee' is gone"):
         put(figure, take, take.motion)
     assert len(bpy.data.actions) == actions
+
+
+@pytest.mark.parametrize("fixture", ["plain", "constrained"])
+def test_a_failure_while_writing_leaves_no_trace(fixture, monkeypatch):
+    figure = figures.make()
+    source = figures.animate(figure)
+    if fixture == "constrained":
+        figure.pose.bones["spine2"].constraints.new("LIMIT_ROTATION")
+    take = take_of(figure)
+    edited = figures.bend(take.motion, START, STOP)
+    actions = set(bpy.data.actions)
+
+    def broken(*_):
+        raise RuntimeError("disk full")
+
+    monkeypatch.setattr(Keys, "store", broken)
+    with pytest.raises(RuntimeError, match="disk full"):
+        put(figure, take, edited)
+    assert figure.animation_data.action == source
+    assert compat.action_animates(figure)
+    assert set(bpy.data.actions) == actions
+    assert not source.use_fake_user
+
+
+def test_a_constrained_rig_is_solved_by_evaluation():
+    figure = figures.make()
+    figures.animate(figure)
+    holder = bpy.data.objects.new("holder", None)
+    bpy.context.scene.collection.objects.link(holder)
+    holder.rotation_euler = (0.2, 0.4, 0.1)
+    child_of = figure.pose.bones["spine3"].constraints.new("CHILD_OF")
+    child_of.target = holder
+    take = take_of(figure)
+    assert not take.binding.direct
+    edited = figures.bend(take.motion, START, STOP, amount=0.2)
+    put(figure, take, edited)
+    back = take_of(figure)
+    assert angles(back.motion, edited).max() < 1e-4
+    assert child_of.influence == 1
 
 
 # --- writing: the round trip -----------------------------------------------------------------------------------------
@@ -724,12 +768,6 @@ def test_expectation_04_keys_and_curves_outside_are_unchanged(every, density):
     take = take_of(figure, frames)
     edited = figures.bend(take.motion, 21, 40, amount=1.0, move=3.0)
     report = put(figure, take, edited, mask=figures.columns(61, 21, 40), start=21, end=41, density=density, step=5)
-    if every == 10:  # frames 21 and 41 have keys with automatic handles
-        assert {source_key for source_key in (21.0, 41.0)} <= set(
-            figures.snapshot(source, slot)[('pose.bones["head"].rotation_euler', 0)]["co"][:, 0]
-            if ('pose.bones["head"].rotation_euler', 0) in figures.snapshot(source, slot)
-            else figures.snapshot(source, slot)[('pose.bones["head"].rotation_quaternion', 0)]["co"][:, 0]
-        )
     assert_outside_unchanged(figure, source, slot, report, (21, 41))
 
 
@@ -808,10 +846,9 @@ def test_expectation_07_locked_muted_and_hidden_are_honoured():
     curves[(path("right_ankle"), 0)].group.mute = True
     compat.hide(figure.pose.bones["head"], True)
     figure.pose.bones["pelvis"].lock_location = (True, False, False)
-    untouched = {
-        (path("left_knee"), 1), (path("left_knee"), 2), *((path(b), i) for b in ("right_knee", "left_ankle") for i in range(3)),
-        *((path(b), i) for b in ("right_ankle", "head") for i in range(3)), (sampling.bone_path("pelvis", "location"), 0),
-    }  # fmt: skip
+    whole = ("right_knee", "left_ankle", "right_ankle", "head")
+    untouched = {(path(bone), i) for bone in whole for i in range(3)}
+    untouched |= {(path("left_knee"), 1), (path("left_knee"), 2), (sampling.bone_path("pelvis", "location"), 0)}
     take = take_of(figure)
     report = put(figure, take, figures.bend(take.motion, START, STOP))
     before = figures.snapshot(source, slot)
@@ -904,7 +941,7 @@ def test_expectation_09_placed_rigs_give_the_same_local_result(kind):
     (plain, a), (other, b) = results
     for key, values in a.items():
         assert np.abs(values - b[key]).max() < 1e-5, key
-    inner = [j for j in range(1, 22)]
+    inner = list(range(1, 22))
     assert angles(plain.motion, other.motion)[:, inner].max() < 1e-5
     ratio = other.motion.skeleton.offsets[1:] / plain.motion.skeleton.leg_length
     assert np.abs(ratio).max() > 0
@@ -983,7 +1020,7 @@ def test_expectation_11_constraints_and_drivers_stay_and_ik_is_refused_in_words(
     assert not take.binding.direct
     edited = figures.bend(take.motion, START, STOP, amount=0.1)
     actions = len(bpy.data.actions)
-    with pytest.raises(MotionError, match="'left_ankle'|'left_hip'|'left_knee'") as problem:
+    with pytest.raises(MotionError, match=r"'left_ankle'|'left_hip'|'left_knee'") as problem:
         put(figure, take, edited)
     assert "IK" in str(problem.value)
     assert len(bpy.data.actions) == actions
@@ -1249,5 +1286,5 @@ def test_rigify_limb_in_ik_is_refused_in_words(rigify):
     write.check(bpy.context, rigify, found, {"upper_arm_fk.L", "forearm_fk.L", "thigh_fk.R"})
     rigify.pose.bones["thigh_parent.L"]["IK_FK"] = 1.0
     rigify.pose.bones["upper_arm_parent.R"]["IK_FK"] = 0.5
-    with pytest.raises(MotionError, match="The right arm is in IK"):
+    with pytest.raises(MotionError, match=r"The right arm is in IK"):
         write.check(bpy.context, rigify, found)

@@ -172,7 +172,7 @@ def test_shape_fallback_finds_no_figure_in_a_snake():
     bpy.ops.object.mode_set(mode="OBJECT")
     found = roles.detect(snake)
     assert "No hips bone found. Open Bone Map and choose one." in found.problems
-    with pytest.raises(MotionError, match="No hips bone found. Open Bone Map and choose one."):
+    with pytest.raises(MotionError, match=r"No hips bone found\. Open Bone Map and choose one\."):
         found.require()
 
 
