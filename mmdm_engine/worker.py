@@ -244,6 +244,7 @@ def describe(threads: int) -> dict[str, Any]:
         names.append("Apple GPU")
     weights = Path(__file__).parent / "weights"
     return {
+        "engine": str(Path(__file__).resolve().parent),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
