@@ -225,15 +225,18 @@ def leg_length(hierarchy: Hierarchy, roles: dict[str, tuple[int, ...]]) -> float
 
 
 def _is_figure(pose: RestPose) -> bool:
-    """Whether legs point neither up nor far sideways and arms not across the body, as the figure itself sees it."""
+    """Whether legs point away from the trunk, not up nor far sideways, and arms not across the body."""
     try:
         frame = anatomical_frame(pose.heads, pose.exists)
     except MotionError:
         return False
+    top = next((name for name in ("neck", "head", "spine3") if pose.exists[INDEX[name]]), "pelvis")
+    trunk = _bone(pose, "left_hip", top) + _bone(pose, "right_hip", top)
     for upper, lower in pairwise(("hip", "knee", "ankle")):
         for side in ("left", "right"):
-            bone = _bone(pose, f"{side}_{upper}", f"{side}_{lower}") @ frame
-            if bone[1] > 0.3 or abs(bone[0]) > 0.85:
+            leg = _bone(pose, f"{side}_{upper}", f"{side}_{lower}")
+            bone = leg @ frame
+            if leg @ trunk > 0.6 or bone[1] > 0.3 or abs(bone[0]) > 0.85:
                 return False
     for side, outwards in (("left", 1), ("right", -1)):
         if _bone(pose, f"{side}_shoulder", f"{side}_elbow") @ frame[:, 0] * outwards < -0.5:

@@ -68,15 +68,18 @@ class RestAlignment:
 
 
 def anatomical_frame(heads: np.ndarray, exists: np.ndarray) -> np.ndarray:
-    """(3, 3) matrix whose columns are left, up and forward of the figure at rest, in world coordinates."""
+    """(3, 3) matrix whose columns are left, up and forward of the figure at rest, in world coordinates.
+
+    Up runs from between the ankles (else the knees) to the neck: the line a standing figure is balanced on. From the
+    hips to the neck would lean by up to 10 degrees, since pelvis bones sit behind or before the spine as each rig
+    likes, and that lean would turn up as a pitch of the pelvis.
+    """
     left = heads[INDEX["left_hip"]] - heads[INDEX["right_hip"]]
-    hips = (heads[INDEX["left_hip"]] + heads[INDEX["right_hip"]]) / 2
-    top = next((name for name in ("neck", "head", "spine3", "spine2", "spine1") if exists[INDEX[name]]), None)
-    if top is None:
-        knees = (heads[INDEX["left_knee"]] + heads[INDEX["right_knee"]]) / 2
-        up = hips - knees
-    else:
-        up = heads[INDEX[top]] - hips
+    both = exists[INDEX["left_ankle"]] and exists[INDEX["right_ankle"]]
+    below = "ankle" if both else "knee"
+    ground = (heads[INDEX[f"left_{below}"]] + heads[INDEX[f"right_{below}"]]) / 2
+    top = next((name for name in ("neck", "head", "spine3", "spine2", "spine1") if exists[INDEX[name]]), "pelvis")
+    up = heads[INDEX[top]] - ground
     forward = np.cross(left, up)
     if np.linalg.norm(forward) < 1e-9:
         raise MotionError("The hips of this skeleton lie in one point or in line with its spine; check the bone map.")
@@ -116,10 +119,6 @@ def align(rest: RestPose) -> RestAlignment:
     tails = (tails - np.asarray(rest.heads, np.float64)[0]) @ frame
 
     leg = sum(np.linalg.norm(heads[b] - heads[a]) for a, b in ((1, 4), (2, 5), (4, 7), (5, 8)) if exists[b]) / 2
-    hips = (heads[1] + heads[2]) / 2
-    top = next(
-        (heads[INDEX[n]] for n in ("neck", "head", "spine3") if exists[INDEX[n]]), hips + np.array([0.0, 1.0, 0.0])
-    )
     limb_joints = {j for limb in LIMBS for j in limb}
     limb_roots = {limb[0] for limb in LIMBS}
 
@@ -136,7 +135,7 @@ def align(rest: RestPose) -> RestAlignment:
         expected = rot.rotate(rot.conjugate(inherited), CANONICAL_DIRECTIONS[j])
         direction = _segment(j, heads, tails, exists, expected)
         if j in TORSO and j != INDEX["head"] and np.linalg.norm(direction) < 0.05 * leg:
-            direction = top - hips
+            direction = CANONICAL_DIRECTIONS[j]  # too short to have one of its own: the body's up
         if np.linalg.norm(direction) < 1e-6 * max(leg, 1e-9):
             corrections[j] = inherited
             continue

@@ -19,7 +19,7 @@ class Weights:
     """How much each term counts. state: scaled residual; rotation: radians; the rest: joint positions by FK."""
 
     state: float = 0.1
-    rotation: float = 1.0
+    rotation: float = 2.0
     position: float = 2.0
     velocity: float = 0.5
     acceleration: float = 0.1
