@@ -64,6 +64,17 @@ def import_take(path: Path) -> bpy.types.Object:
     return armature
 
 
+def in_metres(armature: bpy.types.Object, frames: np.ndarray) -> Motion:
+    """The take as read; a file in wrong units gets a scene scale, a power of ten, that makes a human of its figure."""
+    motion = read(bpy.context, armature, frames).motion
+    power = round(np.log10(0.82 / motion.skeleton.leg_length))
+    if power:
+        bpy.context.scene.unit_settings.scale_length *= 10.0**power
+        say(f"legs of {motion.skeleton.leg_length:.3g} m: the scene's unit scale is multiplied by {10.0**power:g}")
+        motion = read(bpy.context, armature, frames).motion
+    return motion
+
+
 def liveliest(motion: Motion, length: int) -> int:
     """Where a gap of this length hides the most movement; the margin stays on both sides."""
     last = len(motion) - MARGIN - length
@@ -171,7 +182,7 @@ def demonstrate(args: argparse.Namespace) -> None:
     source, slot = armature.animation_data.action, compat.assigned_slot(armature)
     first, last = (round(f) for f in source.frame_range)
     frames = np.arange(first, last + 1, dtype=float)
-    truth = read(bpy.context, armature, frames).motion
+    truth = in_metres(armature, frames)
     say(f"{args.input.name}: {len(frames)} frames at {truth.fps:g} fps, {len(armature.data.bones)} bones")
 
     start = liveliest(truth, args.gap) if args.start is None else args.start - first
