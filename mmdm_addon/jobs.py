@@ -50,11 +50,16 @@ class Target:
             armature = next((o for o in bpy.data.objects if o.session_uid == self.armature_id), None)
         return armature
 
-    def resolve(self, context: bpy.types.Context) -> bpy.types.Object:
-        """The armature, unchanged since it was read. Raises `MotionError` when the answer no longer fits."""
+    def require(self, context: bpy.types.Context) -> bpy.types.Object:
+        """The armature, if it is still in the scene. Raises `MotionError` when it is not."""
         armature = self.find()
         if armature is None or armature.name not in context.view_layer.objects:
             raise MotionError(f"The armature '{self.name}' is gone, so the result was dropped; nothing was changed.")
+        return armature
+
+    def resolve(self, context: bpy.types.Context) -> bpy.types.Object:
+        """The armature, unchanged since it was read. Raises `MotionError` when the answer no longer fits."""
+        armature = self.require(context)
         data = armature.animation_data
         slot = compat.assigned_slot(armature)
         if (
@@ -237,6 +242,7 @@ class EngineOperator:
 
     def _finish(self, context: bpy.types.Context, job: Job) -> str:
         """The one place where an answer becomes a change of the file."""
+        job.request.target.require(context)  # the reason why a job was cancelled from here
         _, arrays = job.call.result()
         armature = job.request.target.resolve(context)
         self._say("INFO", self.apply(context, armature, job.request, arrays))
