@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import bpy
 import numpy as np
@@ -126,6 +126,13 @@ def active_armature(context: bpy.types.Context) -> bpy.types.Object | None:
     return active if active is not None and active.type == "ARMATURE" else None
 
 
+def require_armature(context: bpy.types.Context) -> bpy.types.Object:
+    """The active armature, where a poll has made sure that there is one."""
+    armature = active_armature(context)
+    assert armature is not None
+    return armature
+
+
 def selected_bones(armature: bpy.types.Object) -> list[str]:
     """Names of the selected, visible pose bones."""
     return [b.name for b in armature.pose.bones if compat.is_selected(b) and not compat.is_hidden(b)]
@@ -160,6 +167,10 @@ class EngineOperator:
 
     title = ""
     options: tuple[str, ...] = ()
+    if TYPE_CHECKING:  # what bpy.types.Operator brings
+        poll_message_set: Any
+        properties: Any
+        report: Any
 
     def prepare(self, context: bpy.types.Context, armature: bpy.types.Object) -> Request:
         """Read what the engine needs. Raises `MotionError`."""
@@ -234,8 +245,7 @@ class EngineOperator:
         self._release(context)
 
     def _begin(self, context: bpy.types.Context) -> Job:
-        armature = active_armature(context)
-        assert armature is not None  # poll
+        armature = require_armature(context)
         request = self.prepare(context, armature)
         call = runtime.client().submit(request.method, dict(request.params), dict(request.arrays))
         return Job(self.title, request, call)

@@ -3,6 +3,8 @@
 Annotations stay real objects here, because Blender reads them.
 """
 
+from typing import TYPE_CHECKING, Any
+
 import bpy
 from bpy.props import StringProperty
 
@@ -13,6 +15,8 @@ from ..rig import roles
 
 class _BoneMapOperator:
     bl_options = {"UNDO"}
+    if TYPE_CHECKING:  # what bpy.types.Operator brings
+        poll_message_set: Any
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
@@ -31,7 +35,7 @@ class MMDM_OT_bones_detect(_BoneMapOperator, bpy.types.Operator):
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         """Clear the choices and report what is found."""
-        armature = jobs.active_armature(context)
+        armature = jobs.require_armature(context)
         roles.clear_overrides(armature)
         found = roles.detect(armature)
         if found.problems:
@@ -53,7 +57,7 @@ class MMDM_OT_bone_role_set(_BoneMapOperator, bpy.types.Operator):
     def execute(self, context: bpy.types.Context) -> set[str]:
         """Keep the choice on the armature."""
         try:
-            roles.set_override(jobs.active_armature(context), self.role, self.bone)
+            roles.set_override(jobs.require_armature(context), self.role, self.bone)
         except MotionError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
@@ -61,13 +65,13 @@ class MMDM_OT_bone_role_set(_BoneMapOperator, bpy.types.Operator):
 
     def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
         """Ask for the bone, starting from the one in force."""
-        chain = roles.detect(jobs.active_armature(context)).chains.get(self.role, ("",))
+        chain = roles.detect(jobs.require_armature(context)).chains.get(self.role, ("",))
         self.bone = chain[0]
         return context.window_manager.invoke_props_dialog(self)
 
     def draw(self, context: bpy.types.Context) -> None:
         """Blender's hook: a picker over the armature's bones."""
-        armature = jobs.active_armature(context)
+        armature = jobs.require_armature(context)
         self.layout.prop_search(self, "bone", armature.data, "bones", text=self.role.replace("_", " ").capitalize())
 
 

@@ -13,7 +13,7 @@ from .. import jobs, timeline
 from ..engine_link import MotionError, protocol
 from ..properties import fill_options, lock_feet_option
 from ..rig.binding import RigTake
-from ..rig.write import check, write
+from ..rig.write import WriteReport, check, write
 from . import applying, reading
 
 
@@ -124,7 +124,7 @@ class MMDM_OT_fill_gap(jobs.EngineOperator, bpy.types.Operator):
         first, last = fill.plan.gaps[0], fill.plan.gaps[-1]
         spans = fill.plan.spans
         slot = applying.slot_handle(armature)
-        reports = []
+        reports: list[WriteReport] = []
         with applying.all_or_nothing(armature):
             applying.list_source(armature)
             for index in reversed(range(len(arrays["rotations"]))):  # the first take last, so that it stays assigned

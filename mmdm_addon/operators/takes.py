@@ -3,6 +3,8 @@
 Annotations stay real objects here, because Blender reads them.
 """
 
+from typing import Any
+
 import bpy
 from bpy.props import IntProperty
 
@@ -10,7 +12,7 @@ from .. import compat, jobs
 from . import applying
 
 
-def _armature(cls: type, context: bpy.types.Context) -> bpy.types.Object | None:
+def _armature(cls: Any, context: bpy.types.Context) -> bpy.types.Object | None:
     armature = jobs.active_armature(context)
     if armature is None:
         cls.poll_message_set("No armature is active; click the rig first")
@@ -43,7 +45,7 @@ class MMDM_OT_take_switch(bpy.types.Operator):
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         """Assign the take's action with its slot."""
-        armature = _armature(type(self), context)
+        armature = jobs.require_armature(context)
         takes = armature.mmdm.takes
         if self.index >= len(takes):
             self.report({"ERROR"}, f"There is no take {self.index}; the list has {len(takes)}, counted from 0.")
@@ -71,7 +73,7 @@ class MMDM_OT_takes_clear(bpy.types.Operator):
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         """Remove results that nobody uses; sources stay and get back the fake user they had."""
-        armature = _armature(type(self), context)
+        armature = jobs.require_armature(context)
         shown = armature.animation_data.action if armature.animation_data else None
         takes = armature.mmdm.takes
         entries = [(take.action, take.source, take.fake_user) for take in takes if take.action is not None]

@@ -77,7 +77,7 @@ class MMDM_PT_fill(_Panel, bpy.types.Panel):
 
 def fill_preview(context: bpy.types.Context) -> str:
     """What Fill Gap would write and keep, or why it cannot."""
-    armature, options = jobs.active_armature(context), context.scene.mmdm
+    armature, options = jobs.require_armature(context), context.scene.mmdm
     selected = frozenset(jobs.selected_bones(armature))
     count = timeline.key_count(armature)
     preview = preview_range(context)
@@ -131,7 +131,7 @@ class MMDM_PT_takes(_Panel, bpy.types.Panel):
 
     def draw(self, context: bpy.types.Context) -> None:
         """Blender's hook."""
-        layout, armature = self.layout, jobs.active_armature(context)
+        layout, armature = self.layout, jobs.require_armature(context)
         shown = armature.animation_data.action if armature.animation_data else None
         column = layout.column(align=True)
         for index, take in enumerate(armature.mmdm.takes):
@@ -160,7 +160,7 @@ class MMDM_PT_bones(_Panel, bpy.types.Panel):
 
     def draw(self, context: bpy.types.Context) -> None:
         """Blender's hook."""
-        layout, armature = self.layout, jobs.active_armature(context)
+        layout, armature = self.layout, jobs.require_armature(context)
         found = roles.detect(armature)
         chosen = roles.overrides(armature)
         layout.label(text=f"{found.preset}: {len(found.chains)} of {len(JOINTS)} roles")
