@@ -20,7 +20,7 @@ class Skeleton:
     """
 
     offsets: np.ndarray
-    exists: np.ndarray = field(default=None)  # type: ignore[assignment]
+    exists: np.ndarray = field(default=None)  # type: ignore[arg-type]
 
     def __post_init__(self) -> None:
         offsets = np.asarray(self.offsets, np.float32)

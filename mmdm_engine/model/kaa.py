@@ -41,14 +41,17 @@ class Round(nn.Module):
         """h (B, T, J, joint_dim), e (B, T, pose_dim) or None → the same shapes."""
         if self.config.variant == "kaa_t":
             assert e is not None
+            assert pose_code is not None
             e = self._over_time(e, pose_code, angles)
             h, e = self._over_joints(h, e, joint_code)
+            assert e is not None
         else:
             if self.structure is not None:
                 h, e = self._over_joints(h, e, joint_code)
             if not self.aggregates:
                 return self._joints_over_time(h, joint_code, angles), None
             assert e is not None
+            assert pose_code is not None
             e = self._over_time(e, pose_code, angles)
         return self._hand_back(h, e), e
 
@@ -65,7 +68,7 @@ class Round(nn.Module):
         e = e + self.gather(x.flatten(2)) if wide else x[:, :, 0]
         return x[:, :, 1:], e
 
-    def _over_time(self, e: Tensor, code: Tensor | None, angles: Tensor | None) -> Tensor:
+    def _over_time(self, e: Tensor, code: Tensor, angles: Tensor | None) -> Tensor:
         for block in self.time:
             e = block(e + code, angles=angles)
         return e

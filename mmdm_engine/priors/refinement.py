@@ -189,9 +189,9 @@ def _solve(
             condition = network.condition(windows)
             state = network.predict(condition)
             clean = residual.add(condition.base_rotations, condition.base_hips, state)
-            rotations, root = condition.frame.leave(*clean)
-            turn = rot.log(rot.multiply(rot.conjugate(windows.rotations), rotations))
-            shift = root - windows.root
+            new_rotations, new_root = condition.frame.leave(*clean)
+            turn = rot.log(rot.multiply(rot.conjugate(windows.rotations), new_rotations))
+            shift = new_root - windows.root
         correction = np.zeros((len(group), length, 22, 6))
         correction[..., :3] = turn.double().cpu().numpy()
         correction[:, :, 0, 3:] = shift.double().cpu().numpy()

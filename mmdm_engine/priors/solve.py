@@ -125,9 +125,9 @@ def solve(
             state = network.sample(condition, steps, generator, tick)
             back = rot.conjugate(condition.frame.turn)[:, None]
             shift = rot.rotate(back, state[:, :, 0, 3:]) * windows.bodies.leg[:, None, None]
-        state = state.double().cpu().numpy()
-        state[:, :, 0, 3:] = shift.double().cpu().numpy()
-        for span, values in zip(batch, state, strict=True):
+        correction = state.double().cpu().numpy()
+        correction[:, :, 0, 3:] = shift.double().cpu().numpy()
+        for span, values in zip(batch, correction, strict=True):
             taper = _taper(span.stop - span.start)
             residuals[span.job][span.start : span.stop] += taper * values
             weights[span.job][span.start : span.stop] += taper

@@ -125,7 +125,9 @@ def train(
         [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}],
         lr=recipe.learning_rate, betas=(0.9, 0.98), fused=fabric.device.type == "cuda",
     )  # fmt: skip
-    model, optimizer = fabric.setup(torch.compile(task) if recipe.compile else task, optimizer)
+    compiled = torch.compile(task) if recipe.compile else task
+    assert isinstance(compiled, nn.Module)
+    model, optimizer = fabric.setup(compiled, optimizer)
     progress = Progress()
     state: dict[str, Any] = {
         "task": task, "ema": ema.module, "best": best.module, "optimizer": optimizer, "progress": asdict(progress),
