@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from .contract import JOINTS, Motion, MotionError
 
@@ -89,10 +89,10 @@ def _load(args: argparse.Namespace) -> Motion:
     return load_bvh(args.input, scale=args.scale)
 
 
-def _save(motion: Motion, path: Path, like: Path) -> None:
+def _save(motion: Motion, path: Path, like: Path, style: Literal["fill", "refine"]) -> None:
     from . import save_bvh
 
-    save_bvh(motion, path, like=like)
+    save_bvh(motion, path, like=like, style=style)
 
 
 def _finish(args: argparse.Namespace, motion: Motion, report: dict[str, Any], sentence: str) -> int:
@@ -135,7 +135,7 @@ def run_fill(args: argparse.Namespace) -> int:
     seconds = time.perf_counter() - begun
     paths = [args.output.with_stem(f"{args.output.stem}_{i + 1}") if i else args.output for i in range(len(takes))]
     for take, path in zip(takes, paths, strict=True):
-        _save(take, path, args.input)
+        _save(take, path, args.input, "fill")
     report = {"takes": [str(p) for p in paths], "start": args.start, "stop": args.stop, "seconds": seconds}
     report["kept"] = args.keep or []
     names = ", ".join(map(str, paths))
@@ -163,7 +163,7 @@ def run_refine(args: argparse.Namespace) -> int:
     with progress_bar("Refining", args.json) as progress:
         clean = refine(motion, args.start, args.stop, strength=args.strength, progress=progress, **_options(args))
     seconds = time.perf_counter() - begun
-    _save(clean, args.output, args.input)
+    _save(clean, args.output, args.input, "refine")
     before, after = (kinematics.positions(m.rotations, m.root, m.skeleton.offsets) for m in (motion, clean))
     moved = float(1000 * np.linalg.norm(after - before, axis=-1).mean())
     report = {"output": str(args.output), "strength": args.strength, "seconds": seconds, "mean_change_mm": moved}

@@ -29,7 +29,7 @@ from . import rotations as rot
 from .baselines import Filter
 from .contract import Motion, MotionError
 from .metrics import Score
-from .pack import Pack
+from .pack import Pack, resample
 
 CONTEXT = 0.4
 """Seconds of motion on each side of a gap."""
@@ -75,19 +75,6 @@ Progress = Callable[[str, int, int], None]
 
 
 # --- windows --------------------------------------------------------------------------------------------------------
-
-
-def resample(motion: Motion, fps: float) -> Motion:
-    """The motion at another frame rate, by slerp and lerp between its frames; its last partial frame is dropped."""
-    if len(motion) < 2 or math.isclose(motion.fps, fps, rel_tol=1e-9):
-        return motion
-    count = int((len(motion) - 1) * fps / motion.fps + 1e-6) + 1
-    at = np.arange(count) * (motion.fps / fps)
-    low = np.minimum(at.astype(int), len(motion) - 2)
-    part = (at - low).astype(np.float32)
-    rotations = rot.slerp(motion.rotations[low], motion.rotations[low + 1], part[:, None])
-    root = motion.root[low] + part[:, None] * (motion.root[low + 1] - motion.root[low])
-    return Motion(rot.continuous(rot.normalize(rotations)), root, motion.skeleton, fps)
 
 
 @dataclass(frozen=True)

@@ -62,20 +62,6 @@ def _run(*words: str) -> int:
     return evaluate.run(parser.parse_args(words))
 
 
-def test_resample_lands_on_the_frames_that_coincide_and_between_the_others(pack):
-    motion = pack.decode(0)
-    half = evaluate.resample(motion, 30.0)
-    assert len(half) == 100
-    assert half.fps == 30.0
-    np.testing.assert_allclose(half.root, motion.root[::2], atol=1e-6)
-    assert np.degrees(rot.angle(half.rotations, motion.rotations[::2])).max() < 0.05
-    other = evaluate.resample(motion, 24.0)
-    assert len(other) == int(199 * 24 / 60) + 1
-    middle = rot.slerp(motion.rotations[2], motion.rotations[3], 0.5)
-    assert np.degrees(rot.angle(other.rotations[1], middle)).max() < 0.05
-    assert evaluate.resample(motion, FPS) is motion
-
-
 @pytest.mark.parametrize(
     ("name", "label", "kind"),
     [
