@@ -162,11 +162,11 @@ def unready(context: bpy.types.Context) -> str:
 class EngineOperator:
     """Mix-in: subclasses give ``title``, ``prepare`` and ``apply``; see the module's text.
 
-    options: names of properties that, run from the window, default to the panel's.
+    panel_options: names of properties that, run from the window, default to the panel's.
     """
 
     title = ""
-    options: tuple[str, ...] = ()
+    panel_options: tuple[str, ...] = ()
     if TYPE_CHECKING:  # what bpy.types.Operator brings
         poll_message_set: Any
         properties: Any
@@ -207,10 +207,10 @@ class EngineOperator:
         """Blender's hook: in the window, keep it usable while the engine works."""
         global _running
         options = context.scene.mmdm
-        for name in self.options:
+        for name in self.panel_options:
             if not self.properties.is_property_set(name):
                 setattr(self, name, getattr(options, name))
-        if bpy.app.background or context.window is None:
+        if not self._has_window(context):
             return self.execute(context)
         with self._words() as outcome:
             self._job = _running = self._begin(context)
@@ -243,6 +243,9 @@ class EngineOperator:
         """Blender's hook: the window closes or another file is loaded."""
         self._job.call.cancel()
         self._release(context)
+
+    def _has_window(self, context: bpy.types.Context) -> bool:
+        return not bpy.app.background and context.window is not None
 
     def _begin(self, context: bpy.types.Context) -> Job:
         armature = require_armature(context)

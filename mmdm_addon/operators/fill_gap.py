@@ -57,7 +57,7 @@ class MMDM_OT_fill_gap(jobs.EngineOperator, bpy.types.Operator):
     )
     bl_options = {"UNDO"}
     title = "Fill Gap"
-    options = ("keep", "takes", "seed", "label", "density", "step", "tolerance", "lock_feet", "extend")
+    panel_options = ("keep", "takes", "seed", "label", "density", "step", "tolerance", "lock_feet", "extend")
 
     __annotations__ = {
         "frame_start": IntProperty(

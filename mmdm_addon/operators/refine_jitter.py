@@ -38,7 +38,7 @@ class MMDM_OT_refine_jitter(jobs.EngineOperator, bpy.types.Operator):
     )
     bl_options = {"UNDO"}
     title = "Refine Jitter"
-    options = ("strength", "lock_feet")
+    panel_options = ("strength", "lock_feet")
 
     __annotations__ = {
         "frame_start": IntProperty(

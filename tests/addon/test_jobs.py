@@ -27,13 +27,17 @@ class Session:
         defaults = {p.identifier: p.default for p in bpy.ops.mmdm.fill_gap.get_rna_type().properties
                     if p.identifier != "rna_type"}  # fmt: skip
         members = {name: getattr(jobs.EngineOperator, name) for name in dir(jobs.EngineOperator) if name[:2] != "__"}
-        members |= {"prepare": MMDM_OT_fill_gap.prepare, "apply": MMDM_OT_fill_gap.apply, "title": "Fill Gap"}
-        members |= {"report": lambda _self, kind, text: self.reports.append((*kind, text))}
+        members |= {name: getattr(MMDM_OT_fill_gap, name) for name in ("prepare", "apply", "title", "panel_options")}
+        members |= {
+            "report": lambda _self, kind, text: self.reports.append((*kind, text)),
+            "properties": SimpleNamespace(is_property_set=options.__contains__),
+            "_has_window": lambda _self, _context: True,
+        }
         self.operator = type("Operator", (), {**members, **defaults, **options})()
         manager = SimpleNamespace(
             mmdm=bpy.context.window_manager.mmdm,
             windows=[],
-            event_timer_add=lambda *_, **__: object(),
+            event_timer_add=lambda *_, **__: None,
             modal_handler_add=lambda _: True,
         )
         self.context = SimpleNamespace(
@@ -44,12 +48,9 @@ class Session:
             workspace=SimpleNamespace(status_text_set=self.status.append),
         )
 
-    def start(self, monkeypatch):
-        """As `invoke` does in a window."""
-        operator = self.operator
-        operator._job = jobs._running = operator._begin(self.context)
-        operator._timer = None
-        operator._show(self.context)
+    def start(self):
+        """As when a button is pressed."""
+        assert self.operator.invoke(self.context, None) == {"RUNNING_MODAL"}
 
     def tick(self, kind="TIMER", value="NOTHING"):
         return self.operator.modal(self.context, SimpleNamespace(type=kind, value=value))
@@ -64,13 +65,13 @@ class Session:
 
 
 @pytest.fixture
-def session(monkeypatch):
+def session():
     figure()
     made = []
 
     def start(**options):
         made.append(Session(frame_start=20, frame_end=40, **options))
-        made[-1].start(monkeypatch)
+        made[-1].start()
         return made[-1]
 
     yield start
@@ -152,3 +153,29 @@ def test_a_worker_that_dies_is_an_error_in_words(session):
     assert job.reports[0][0] == "ERROR"
     assert "run again" in job.reports[0][1]
     assert jobs.running() is None
+
+
+def test_from_the_window_the_panels_options_hold_unless_given(session):
+    options = bpy.context.scene.mmdm
+    options.takes, options.seed = 3, 11
+    job = session(seed=5)
+    assert job.run() == {"FINISHED"}
+    takes = bpy.data.objects["Figure"].mmdm.takes
+    assert len(takes) == 4
+    assert "seed 6" in takes[2].detail
+
+
+def test_what_cannot_start_is_an_error_in_words_and_leaves_no_job():
+    figure()
+    job = Session(frame_start=-20, frame_end=40)
+    assert job.operator.invoke(job.context, None) == {"CANCELLED"}
+    assert job.reports[0][0] == "ERROR"
+    assert "Extend" in job.reports[0][1]
+    assert jobs.running() is None
+
+
+def test_the_mix_in_hides_nothing_of_blenders_operator():
+    hooks = {"poll", "execute", "invoke", "modal", "cancel"}
+    own = {name for name in vars(jobs.EngineOperator) if not name.startswith("__")} - hooks
+    theirs = set(dir(bpy.types.Operator)) | set(bpy.types.Operator.bl_rna.properties.keys())
+    assert not own & theirs
