@@ -280,7 +280,8 @@ class EngineOperator:
             )
 
     def _say(self, kind: str, text: str) -> None:
-        bpy.context.window_manager.mmdm.message = text
+        status = bpy.context.window_manager.mmdm
+        status.message, status.failed = text, kind == "ERROR"
         self.report({kind}, text)
 
     def _show(self, context: bpy.types.Context) -> None:

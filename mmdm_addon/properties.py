@@ -118,6 +118,7 @@ class MMDM_PG_status(bpy.types.PropertyGroup):
     running: BoolProperty(options={"SKIP_SAVE"})
     progress: FloatProperty(min=0, max=1, subtype="FACTOR", options={"SKIP_SAVE"})
     text: StringProperty(options={"SKIP_SAVE"})
+    failed: BoolProperty(description="Whether that sentence is about an error", options={"SKIP_SAVE"})
     message: StringProperty(description="The sentence with which the last job ended", options={"SKIP_SAVE"})
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import bpy
+import numpy as np
 
 from .. import compat
 from ..rig.write import WriteReport
@@ -47,6 +48,32 @@ def list_source(armature: bpy.types.Object) -> None:
     entry = takes.add()
     entry.name, entry.action, entry.slot = action.name, action, slot_handle(armature)
     entry.source, entry.fake_user, entry.detail = True, action.use_fake_user, "As it was"
+
+
+def keep_selection(result: bpy.types.Action, slot: int, source: bpy.types.Action) -> None:
+    """Select the new keys where the source's were, so that the same command can be given again.
+
+    Only curves that still have a key on every selected frame: half a selection would mean something else.
+    """
+    before = {(c.data_path, c.array_index): _selected_frames(c) for c in compat.curves(source, find_slot(source, slot))}
+    for curve in compat.curves(result, find_slot(result, slot)):
+        wanted = before.get((curve.data_path, curve.array_index))
+        if wanted is None or not len(wanted):
+            continue
+        points = curve.keyframe_points
+        co = np.empty(2 * len(points), np.float32)
+        points.foreach_get("co", co)
+        flags = np.isin(co[::2], wanted)
+        if flags.sum() == len(wanted):
+            points.foreach_set("select_control_point", flags)
+
+
+def _selected_frames(curve: bpy.types.FCurve) -> np.ndarray:
+    points = curve.keyframe_points
+    co, flags = np.empty(2 * len(points), np.float32), np.empty(len(points), bool)
+    points.foreach_get("co", co)
+    points.foreach_get("select_control_point", flags)
+    return co[::2][flags]
 
 
 def list_take(armature: bpy.types.Object, report: WriteReport, slot: int, detail: str) -> None:

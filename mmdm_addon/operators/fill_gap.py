@@ -120,7 +120,7 @@ class MMDM_OT_fill_gap(jobs.EngineOperator, bpy.types.Operator):
     ) -> str:
         """One new action per take; the first one is assigned."""
         fill: Fill = request.notes
-        source = armature.animation_data.action.name
+        source = armature.animation_data.action
         first, last = fill.plan.gaps[0], fill.plan.gaps[-1]
         spans = fill.plan.spans
         slot = applying.slot_handle(armature)
@@ -136,7 +136,7 @@ class MMDM_OT_fill_gap(jobs.EngineOperator, bpy.types.Operator):
                     edited,
                     changed=fill.changed,
                     bones=set(fill.bones),
-                    name=f"{source} fill {index + 1}" if len(arrays["rotations"]) > 1 else f"{source} fill",
+                    name=f"{source.name} fill {index + 1}" if len(arrays["rotations"]) > 1 else f"{source.name} fill",
                     start=first.start,
                     end=last.end,
                     density=self.density,
@@ -148,6 +148,7 @@ class MMDM_OT_fill_gap(jobs.EngineOperator, bpy.types.Operator):
                 )
                 reports.insert(0, report)
             for index, report in enumerate(reports):
+                applying.keep_selection(bpy.data.actions[report.action], slot, source)
                 seed = f", seed {self.seed + index}" if index else ""
                 applying.list_take(armature, report, slot, f"Fill {spans}{seed}")
         return applying.sentence(f"Filled {spans}", reports)

@@ -90,7 +90,7 @@ class MMDM_OT_refine_jitter(jobs.EngineOperator, bpy.types.Operator):
         """One new action, assigned."""
         refinement: Refinement = request.notes
         take = refinement.take
-        source = armature.animation_data.action.name
+        source = armature.animation_data.action
         slot = applying.slot_handle(armature)
         frames = take.frames[refinement.changed.any(axis=1)]
         with applying.all_or_nothing(armature):
@@ -102,11 +102,12 @@ class MMDM_OT_refine_jitter(jobs.EngineOperator, bpy.types.Operator):
                 take.motion.with_frames(arrays["rotations"], arrays["root"]),
                 changed=refinement.changed,
                 bones=set(refinement.bones),
-                name=f"{source} refined",
+                name=f"{source.name} refined",
                 start=frames[0],
                 end=frames[-1],
                 style="REFINE",
             )
+            applying.keep_selection(bpy.data.actions[report.action], slot, source)
             applying.list_take(armature, report, slot, f"Refine {refinement.span}, strength {self.strength:.2g}")
         return applying.sentence(f"Refined {refinement.span}", [report])
 

@@ -11,14 +11,16 @@ from ..rig import roles
 from .memo import Memo
 
 _plan = Memo()
-WRAP = 46
-"""Characters to a line in a sidebar of the usual width."""
+_MARGINS, _CHARACTER = 70, 6.2
+"""Pixels beside the text of a panel, and of a character of average width, at interface scale 1."""
 
 
 def _paragraph(layout: bpy.types.UILayout, text: str, icon: str = "NONE") -> None:
+    """Lines that fit the sidebar; Blender would cut them short."""
+    width = bpy.context.region.width / bpy.context.preferences.system.ui_scale
     column = layout.column(align=True)
     column.scale_y = 0.8
-    for i, line in enumerate(textwrap.wrap(text, WRAP)):
+    for i, line in enumerate(textwrap.wrap(text, max(16, int((width - _MARGINS) / _CHARACTER)))):
         column.label(text=line, icon=icon if i == 0 else "NONE" if icon == "NONE" else "BLANK1")
 
 
@@ -44,7 +46,7 @@ class MMDM_PT_main(_Panel, bpy.types.Panel):
         elif problem := jobs.unready(context):
             _paragraph(layout, problem + ".", icon="INFO")
         elif status.message:
-            _paragraph(layout, status.message, icon="CHECKMARK")
+            _paragraph(layout, status.message, icon="ERROR" if status.failed else "CHECKMARK")
 
 
 class MMDM_PT_fill(_Panel, bpy.types.Panel):

@@ -85,6 +85,16 @@ def test_a_run_of_selected_keys_is_replaced():
     assert touched
 
 
+def test_the_same_keys_are_selected_afterwards_so_that_it_can_be_repeated():
+    armature = figure()
+    select_keys(armature, range(25, 32))
+    for operator in (fill, refine):
+        operator()
+        keys = timeline.pose_keys(armature).bones
+        assert timeline.selected_columns(keys.values()).tolist() == list(range(25, 32))
+        assert all(k.selected.sum() == 7 for k in keys.values())
+
+
 def test_several_gaps_are_solved_in_one_request(monkeypatch):
     armature = figure()
     select_keys(armature, [*range(15, 20), *range(40, 45)])
