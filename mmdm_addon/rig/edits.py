@@ -143,6 +143,9 @@ def apply(
                 keys.pin(border, partial(source.channel, i))
     for cut in cuts:
         _apply_piece(edit, source, columns, frames, cut, spacing, dense, style)
+    for keys in columns:
+        if keys is not None:
+            _drop_borders_beyond(keys, source, frames, cuts)
     count = 0
     for i, keys in enumerate(columns):
         if keys is None:
@@ -151,6 +154,20 @@ def apply(
         keys.store(curve)
         count += int(keys.fresh.sum())
     return count
+
+
+def _drop_borders_beyond(keys: Keys, source: Property, frames: np.ndarray, cuts: list[Piece]) -> None:
+    """Remove border keys before the first and after the last key there was: nothing lies there that they could keep.
+
+    They would make the action longer, and the figure snap back to its old pose in the frame after the last.
+    """
+    own = source.key_times
+    for border, outermost in ((cuts[0].left, frames[0]), (cuts[-1].right, frames[-1])):
+        row = keys.find(border)
+        beyond = border < outermost if outermost == frames[0] else border > outermost
+        unkeyed = not len(own) or (border < own[0] if outermost == frames[0] else border > own[-1])
+        if row is not None and keys.fresh[row] and beyond and unkeyed:
+            keys.remove(np.arange(len(keys)) == row)
 
 
 def _apply_piece(

@@ -154,7 +154,7 @@ def test_extend_fills_beyond_the_last_pose():
     armature = figure()
     refused(fill, "Nothing is keyed at or after frame 80", "Extend", frame_start=60, frame_end=80)
     assert fill(frame_start=60, frame_end=80, extend=True) == {"FINISHED"}
-    assert max(p.co.x for c in curves(armature) for p in c.keyframe_points) >= 79
+    assert max(p.co.x for c in curves(armature) for p in c.keyframe_points) == 79  # no snap back in frame 80
 
 
 def test_fill_is_the_same_twice_with_the_same_seed():
@@ -196,6 +196,17 @@ def test_refine_changes_the_range_and_only_selected_bones():
     assert {f for frames in touched.values() for f in frames} <= set(range(20, 41))
     assert source.use_fake_user
     assert "Refined 20-40 on 2 bones" in bpy.context.window_manager.mmdm.message
+
+
+@pytest.mark.parametrize("every", [1, 10])
+def test_refining_everything_makes_the_action_no_longer(every):
+    armature = figure(every=every, frames=61)
+    assert refine() == {"FINISHED"}
+    assert tuple(armature.animation_data.action.frame_range) == (1, 61)
+    if every > 1:
+        return
+    fill(frame_start=20, frame_end=40)
+    assert tuple(armature.animation_data.action.frame_range) == (1, 61)
 
 
 def test_strength_scales_the_change():
