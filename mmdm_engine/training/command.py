@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--export", type=Path, help="write the best weights and their model card here at the end")
     parser.add_argument("--size", default="product", help="network size by name (see model/config.py)")
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="network fields to override")
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--learning-rate", type=float, default=4e-4, help="peak rate; above 5e-4 the loss stood still")
     parser.add_argument("--batch-frames", type=int, help="frames per batch")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, help="CPU threads")

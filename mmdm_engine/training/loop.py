@@ -34,7 +34,7 @@ class Recipe:
 
     minutes: float = 60.0
     max_minutes: float | None = None
-    learning_rate: float = 1e-3
+    learning_rate: float = 4e-4
     weight_decay: float = 0.01
     warmup: float = 0.02
     ema: float = 0.999
