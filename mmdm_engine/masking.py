@@ -32,7 +32,7 @@ def pattern_b(shape: tuple[int, int, int], ratio: float, generator: torch.Genera
 def pattern_c(weights: Tensor, ratio: float, generator: torch.Generator | None = None) -> Tensor:
     """Pattern C: as B, but drawn in proportion to weights (B, T, J) without replacement (Gumbel top-k)."""
     flat = weights.reshape(len(weights), -1).clamp(min=1e-12)
-    uniform = torch.rand(flat.shape, generator=generator).clamp(1e-12, 1 - 1e-7)
+    uniform = torch.rand(flat.shape, generator=generator).clamp(1e-12, 1 - 1e-7).to(flat.device)
     score = flat.log() - (-uniform.log()).log()
     return _hide_top(score, round(ratio * flat.shape[-1])).view(weights.shape)
 

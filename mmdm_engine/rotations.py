@@ -192,7 +192,7 @@ def shortest_arc(a: Array, b: Array) -> Array:
     q = xp.concat([1 + dot, cross(a, b) + xp.zeros_like(a)], axis=-1)
     spare = xp.where(xp.abs(a[..., :1]) < 0.9, constant(xp, (1.0, 0.0, 0.0), a), constant(xp, (0.0, 1.0, 0.0), a))
     half_turn = xp.concat([xp.zeros_like(dot), normalize(cross(a, spare))], axis=-1)
-    return xp.where(dot < -1 + 1e-9, half_turn, normalize(q))
+    return xp.where(norm(q) < 4 * xp.finfo(q.dtype).eps ** 0.5, half_turn, normalize(q))
 
 
 def about_y(angle_: Array) -> Array:

@@ -55,7 +55,7 @@ def ddim(
             sigma = eta * ((1 - previous) / (1 - abar) * (1 - abar / previous)).clamp(min=0).sqrt()
             x = previous.sqrt() * x0 + (1 - previous - sigma**2).clamp(min=0).sqrt() * noise
             if eta > 0:
-                x = x + sigma * torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+                x = x + sigma * torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
         if progress is not None:
             progress(i + 1, len(steps))
     return x
@@ -85,7 +85,7 @@ def ddpm(
         x = mean
         if step > 0:
             variance = (beta * (1 - previous) / (1 - abar)).clamp(min=1e-20)
-            x = x + variance.sqrt() * torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+            x = x + variance.sqrt() * torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
         if progress is not None:
             progress(last - step + 1, last + 1)
     return restore(x)

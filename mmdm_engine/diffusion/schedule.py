@@ -44,7 +44,10 @@ class Schedule:
 
     def at(self, step: Tensor | int, like: Tensor) -> Tensor:
         """abar at a step: () or (B,) → shaped to broadcast against ``like`` (B, …), in its dtype."""
-        abar = self.alphas_bar.to(like.device)[step].to(like.dtype)
+        index = step.cpu() if isinstance(step, Tensor) else step
+        abar = (
+            self.alphas_bar[index].to(like.dtype).to(like.device)
+        )  # float64 stays on the CPU: not every device has it
         return abar.reshape(abar.shape + (1,) * (like.ndim - abar.ndim)) if abar.ndim else abar
 
     def add_noise(self, x0: Tensor, noise: Tensor, step: Tensor | int) -> Tensor:

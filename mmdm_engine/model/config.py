@@ -106,11 +106,6 @@ def kaa_from_dict(values: dict[str, Any]) -> KAAConfig:
     return replace(KAAConfig(), **values)
 
 
-def encoder_from_dict(values: dict[str, Any]) -> EncoderConfig:
-    """Rebuild an encoder config stored in a model card."""
-    return EncoderConfig(**{**values, "kaa": kaa_from_dict(values["kaa"])})
-
-
 def to_dict(config: Any) -> dict[str, Any]:
     """A config as plain JSON values."""
     return asdict(config)

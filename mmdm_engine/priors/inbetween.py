@@ -141,15 +141,20 @@ def _finish(motion: Motion, hidden: np.ndarray, rotations: np.ndarray, root: np.
 
 
 def _over(motion: Motion, hidden: np.ndarray, rotations: np.ndarray, root: np.ndarray) -> Motion:
-    """The motion with its hidden entries replaced; the others keep their bits, sign included."""
+    """The motion with its hidden entries replaced; the others keep their bits, sign included.
+
+    Generated signs follow the frame before, so a source whose own signs change across the gap changes at its end.
+    """
     turned = rot.normalize(rotations)
     mask = hidden[:, :22]
     out = np.where(mask[..., None], turned, motion.rotations)
     for t in range(1, len(out)):  # signs follow the frame before, in generated entries only
         flip = mask[t] & ((out[t] * out[t - 1]).sum(axis=-1) < 0)
         out[t, flip] *= -1
-    first = mask[0] & ((out[0] * out[min(1, len(out) - 1)]).sum(axis=-1) < 0)
-    out[0, first] *= -1
+    for j in np.flatnonzero(mask[0]):  # a gap at the take's start follows its first kept frame instead
+        stop = int(np.argmin(mask[:, j])) or len(out)
+        if stop < len(out) and (out[stop, j] * out[stop - 1, j]).sum() < 0:
+            out[:stop, j] *= -1
     rotations32 = np.where(mask[..., None], out.astype(np.float32), motion.rotations)
     root32 = np.where(hidden[:, 22:], root.astype(np.float32), motion.root)
     return motion.with_frames(rotations32, root32)

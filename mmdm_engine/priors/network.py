@@ -67,6 +67,13 @@ def _squash(seconds: Tensor) -> Tensor:
     return torch.where(torch.isinf(seconds), torch.ones_like(seconds), seconds / (seconds + 0.3))
 
 
+def _encode(encoder: Encoder, condition: Condition, state: Tensor, step: Tensor) -> Tensor:
+    """The encoder's answer; while training on a GPU its arithmetic alone is bfloat16, never that of rotations."""
+    kind = state.device.type
+    with torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda" and encoder.training):
+        return encoder(condition.features, state, step, condition.seconds, condition.frame_step).float()
+
+
 class InbetweenNetwork(nn.Module):
     """Fills what is not observed, as a residual over interpolation (Eq. 11, conditioned natively).
 
@@ -120,7 +127,7 @@ class InbetweenNetwork(nn.Module):
 
     def predict(self, condition: Condition, state: Tensor, step: Tensor) -> Tensor:
         """Scaled x0 (B, T, 22, 6) from a scaled noisy state at ``step`` (B,); zero where observed."""
-        out = self.encoder(condition.features, state, step, condition.seconds, condition.frame_step)
+        out = _encode(self.encoder, condition, state, step)
         free, weights = out.split([residual.STATE, 2 * border.COUNT], dim=-1)
         return (free + residual.weigh(condition.bank, weights)) * condition.hidden
 
@@ -218,7 +225,7 @@ class RefinementNetwork(nn.Module):
         b, t = condition.features.shape[:2]
         empty = condition.features.new_zeros((b, t, 22, 0))
         step = torch.zeros(b, dtype=torch.long, device=empty.device)
-        out = self.encoder(condition.features, empty, step, condition.seconds, condition.frame_step)
+        out = _encode(self.encoder, condition, empty, step)
         free, mix = out.split([residual.STATE, 2 * self.BANK], dim=-1)
         weights = mix.unflatten(-1, (2, self.BANK)).softmax(dim=-1).flatten(-2)
         return residual.weigh(condition.bank, weights) + free * condition.scale

@@ -130,7 +130,7 @@ def _clean(
     network: RefinementNetwork, motions: Sequence[Motion], progress: Progress | None
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """The prior's answer for every frame: (rotations, root) float64 per motion."""
-    strides = [max(1, math.ceil(m.fps / TOP_RATE - 0.01)) for m in motions]
+    strides = [min(max(1, math.ceil(m.fps / TOP_RATE - 0.01)), max(1, (len(m) - 1) // 3)) for m in motions]
     full = [_presmoothed(m, stride) for m, stride in zip(motions, strides, strict=True)]
     grids = [_grid(len(m), stride) for m, stride in zip(motions, strides, strict=True)]
     taken = [(r[g], p[g]) for (r, p), g in zip(full, grids, strict=True)]
@@ -141,7 +141,7 @@ def _clean(
             out.append(new)
             continue
         turn = rot.log(rot.multiply(rot.conjugate(base[0]), new[0]))
-        frames = np.arange(len(r))
+        frames = np.clip(np.arange(len(r)), 0, grid[-1])  # never beyond the last node
         turn = CubicSpline(grid, turn, axis=0)(frames)
         shift = CubicSpline(grid, new[1] - base[1], axis=0)(frames)
         out.append((rot.multiply(r, rot.exp(turn)), p + shift))
@@ -193,8 +193,8 @@ def _solve(
             turn = rot.log(rot.multiply(rot.conjugate(windows.rotations), new_rotations))
             shift = new_root - windows.root
         correction = np.zeros((len(group), length, 22, 6))
-        correction[..., :3] = turn.double().cpu().numpy()
-        correction[:, :, 0, 3:] = shift.double().cpu().numpy()
+        correction[..., :3] = turn.cpu().double().numpy()
+        correction[:, :, 0, 3:] = shift.cpu().double().numpy()
         rise = np.minimum(np.arange(1, length + 1), np.arange(length, 0, -1))[:, None, None] / length
         for (i, begin), values in zip(group, correction, strict=True):
             totals[i][begin : begin + length] += rise * values
@@ -259,7 +259,10 @@ def _blend(
     if lock_feet and (weight[:, LEGS] > 0).any(axis=0).all():
         changed = (weight[:, LEGS] > 0).all(axis=1)
         locked = contacts.lock_feet(refined, changed)
-        refined = _over(motion, weight > 0, locked.rotations.astype(np.float64), locked.root.astype(np.float64))
+        free = refined.rotations.astype(np.float64)
+        held = rot.log(rot.multiply(rot.conjugate(free), locked.rotations.astype(np.float64)))
+        rotations = rot.multiply(free, rot.exp(held * weight[:, :22, None]))
+        refined = _over(motion, weight > 0, rotations, refined.root.astype(np.float64))
     return refined
 
 

@@ -8,6 +8,8 @@ worth little where little can change.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -64,7 +66,7 @@ class GapScale(nn.Module):
         self.register_buffer("one_sided", torch.ones(self.GAPS, 22, STATE))
 
     def _gap_index(self, seconds: Tensor) -> Tensor:
-        low, high = torch.log(torch.tensor([self.SHORTEST, self.LONGEST])).tolist()
+        low, high = math.log(self.SHORTEST), math.log(self.LONGEST)
         position = (seconds.clamp(self.SHORTEST, self.LONGEST).log() - low) / (high - low)
         return position * (self.GAPS - 1)
 

@@ -14,12 +14,14 @@ def joint_columns(joints: Iterable[str] | np.ndarray | None) -> np.ndarray:
     """Names or a bool (22,) array → bool (23,) columns; the root's position goes with the pelvis."""
     if joints is None:
         return np.ones(23, bool)
+    if not isinstance(joints, str):
+        joints = np.asarray(list(joints))
     if isinstance(joints, np.ndarray) and joints.dtype == bool:
         if joints.shape != (22,):
             raise MotionError(f"A joint mask must have shape (22,), not {joints.shape}.")
         chosen = joints
     else:
-        names = [joints] if isinstance(joints, str) else list(joints)
+        names = [joints] if isinstance(joints, str) else [str(name) for name in joints]
         unknown = [name for name in names if name not in INDEX]
         if unknown:
             raise MotionError(f"There is no joint named {unknown[0]!r}; the joints are {', '.join(JOINTS)}.")
@@ -34,7 +36,7 @@ def kept(keep: Iterable[int] | np.ndarray | None, frames: int) -> np.ndarray:
     mask = np.zeros((frames, 23), bool)
     if keep is None:
         return mask
-    values = np.asarray(list(keep) if not isinstance(keep, np.ndarray) else keep)
+    values = np.atleast_1d(keep if isinstance(keep, np.ndarray | int) else np.asarray(list(keep)))
     if values.dtype == bool:
         if values.shape != (frames, 22):
             raise MotionError(f"A keep mask must have shape ({frames}, 22), not {values.shape}.")

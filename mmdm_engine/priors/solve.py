@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.interpolate import PchipInterpolator
+from scipy.interpolate import CubicSpline, PchipInterpolator
 
 from .. import rotations as rot
 from ..baselines import interpolate
@@ -22,7 +22,7 @@ CONTEXT = 0.4
 LONGEST = 2.0
 """Seconds of gap that are filled in one go; longer ones get coarse frames first."""
 LONGEST_FRAMES = 60
-"""Frames of gap that the network was trained on; at high rates a gap is solved on fewer frames."""
+"""Frames of the longest gap in training (at 30 fps; fewer above); a gap of more is solved on fewer frames."""
 COARSE_RATE = 5.0
 """Frames per second of the first pass over long gaps."""
 TOP_RATE = 60.0
@@ -37,12 +37,26 @@ class Job:
     motion: Motion
     hidden: np.ndarray
 
+    def base(self) -> tuple[np.ndarray, np.ndarray]:
+        """The interpolation of what is not hidden: (rotations, root) float64."""
+        rotations = rot.normalize(self.motion.rotations.astype(np.float64))
+        return interpolate(rotations, self.motion.root.astype(np.float64), ~self.hidden)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows (T,) bool of one job that are solved together; its own job may already know coarse frames of them."""
+
+    of: int
+    job: Job
+    rows: np.ndarray
+
 
 @dataclass(frozen=True)
 class Span:
-    """One window of one job: frames [start, stop)."""
+    """One window of one part: frames [start, stop)."""
 
-    job: int
+    part: int
     start: int
     stop: int
 
@@ -92,29 +106,55 @@ def solve(
     The base of every window is the interpolation over the whole motion, so residuals of overlapping windows can be
     averaged before they are applied.
     """
-    jobs = [_stepwise(network, job, steps, seed) for job in jobs]
+    coarse = [(i, run) for i, job in enumerate(jobs) for run in _runs(job.hidden.any(axis=1)) if _stride(job, run)]
+    parts, rest = [], [job.hidden.any(axis=1) for job in jobs]
+    for stage, (i, run) in enumerate(coarse):
+        known = _coarse_first(network, jobs[i], run, steps, seed, _share(progress, stage, len(coarse) + 1))
+        if known is not None:
+            rows = np.zeros(len(rest[i]), bool)
+            rows[slice(*run)] = True
+            rest[i] = rest[i] & ~rows
+            parts.append(Part(i, known, rows))
+    parts += [Part(i, job, rows) for i, (job, rows) in enumerate(zip(jobs, rest, strict=True))]
+
+    out = [job.base() for job in jobs]
+    for part, (rotations, root) in zip(
+        parts, _solve_parts(network, parts, steps, seed, _share(progress, len(coarse), len(coarse) + 1)), strict=True
+    ):
+        out[part.of][0][part.rows] = rotations[part.rows]
+        out[part.of][1][part.rows] = root[part.rows]
+    return out
+
+
+def _share(progress: Progress | None, stage: int, stages: int) -> Progress | None:
+    """Progress of one stage of several as progress of the whole."""
+    if progress is None:
+        return None
+    return lambda done, of: progress(stage * of + done, stages * of)
+
+
+def _solve_parts(
+    network: InbetweenNetwork, parts: Sequence[Part], steps: int, seed: int, progress: Progress | None
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """One pass of the network over all windows of all parts, at each take's own rate."""
     bases, residuals, weights = [], [], []
     all_spans: list[Span] = []
     times = []
-    for i, job in enumerate(jobs):
-        observed = ~job.hidden
-        rotations, root = interpolate(
-            job.motion.rotations.astype(np.float64), job.motion.root.astype(np.float64), observed
-        )
-        bases.append((rotations, root))
-        before, after = nearest_trusted(torch.from_numpy(observed))
-        times.append((before / job.motion.fps, after / job.motion.fps))
-        frames = len(job.motion)
-        residuals.append(np.zeros((frames, 22, 6)))
-        weights.append(np.zeros((frames, 1, 1)))
-        all_spans += [Span(i, a, b) for a, b in spans(job.hidden.any(axis=1), job.motion.fps)]
+    for i, part in enumerate(parts):
+        job, fps = part.job, part.job.motion.fps
+        bases.append(job.base())
+        before, after = nearest_trusted(torch.from_numpy(~job.hidden))
+        times.append((before / fps, after / fps))
+        residuals.append(np.zeros((len(job.motion), 22, 6)))
+        weights.append(np.zeros((len(job.motion), 1, 1)))
+        all_spans += [Span(i, a, b) for a, b in spans(job.hidden.any(axis=1) & part.rows, fps)]
 
     batches = _batches(all_spans)
     device = next(network.parameters()).device
     generator = torch.Generator().manual_seed(seed)
-    total = len(batches) * steps
+    total = max(len(batches), 1) * steps
     for done, batch in enumerate(batches):
-        windows = _windows(batch, jobs, bases, times, device)
+        windows = _windows(batch, parts, bases, times, device)
 
         def tick(step: int, _: int, done: int = done) -> None:
             if progress is not None:
@@ -125,55 +165,63 @@ def solve(
             state = network.sample(condition, steps, generator, tick)
             back = rot.conjugate(condition.frame.turn)[:, None]
             shift = rot.rotate(back, state[:, :, 0, 3:]) * windows.bodies.leg[:, None, None]
-        correction = state.double().cpu().numpy()
-        correction[:, :, 0, 3:] = shift.double().cpu().numpy()
+        correction = state.cpu().double().numpy()
+        correction[:, :, 0, 3:] = shift.cpu().double().numpy()
         for span, values in zip(batch, correction, strict=True):
             taper = _taper(span.stop - span.start)
-            residuals[span.job][span.start : span.stop] += taper * values
-            weights[span.job][span.start : span.stop] += taper
+            residuals[span.part][span.start : span.stop] += taper * values
+            weights[span.part][span.start : span.stop] += taper
+    if progress is not None and not batches:
+        progress(total, total)
     return [
-        _apply(job, base, residual / np.maximum(weight, 1e-12))
-        for job, base, residual, weight in zip(jobs, bases, residuals, weights, strict=True)
+        _apply(part.job, base, residual / np.maximum(weight, 1e-12))
+        for part, base, residual, weight in zip(parts, bases, residuals, weights, strict=True)
     ]
 
 
-def _stepwise(network: InbetweenNetwork, job: Job, steps: int, seed: int) -> Job:
-    """Solve what the network cannot take at the take's own rate, run by run, on a coarser grid first.
+def _stride(job: Job, run: tuple[int, int]) -> float:
+    """How much coarser a run has to be solved first; 0 where the network takes it at the take's own rate."""
+    fps = job.motion.fps
+    length = longest_run(job.hidden[slice(*run)])
+    if length > LONGEST * fps and fps > 1.5 * COARSE_RATE:
+        return fps / COARSE_RATE
+    stride = max(fps / TOP_RATE, length / LONGEST_FRAMES)
+    return stride if stride > 1.3 else 0.0  # resampling to the borders moves the rate by a little as it is
 
-    A gap at too high a rate, or of too many frames, is solved on fewer frames and the residual over interpolation is
-    upsampled. A gap of too many seconds gets one frame in every fifth of a second, which become known, and the rest is
-    left to be filled between them.
+
+def _coarse_first(
+    network: InbetweenNetwork, job: Job, run: tuple[int, int], steps: int, seed: int, progress: Progress | None
+) -> Job | None:
+    """The job with what a coarser grid can tell about one run made known; None where the take is too short for it.
+
+    In a run of too many seconds one frame in every fifth of a second becomes known and the rest is left to be filled
+    between them. Else (too high a rate, too many frames) the residual over interpolation is upsampled and every frame
+    becomes known. Columns whose own keys lie close enough inside the run are left to the take's own rate.
     """
-    fps, frames = job.motion.fps, len(job.motion)
-    hidden = job.hidden.copy()
-    rotations, root = job.motion.rotations, job.motion.root
-    for first, last in _runs(job.hidden.any(axis=1)):
-        length = longest_run(job.hidden[first:last])
-        long = length > LONGEST * fps and fps > 1.5 * COARSE_RATE
-        stride = fps / COARSE_RATE if long else max(fps / TOP_RATE, length / LONGEST_FRAMES)
-        if stride < 1.3:  # resampling to borders already moves the rate by a little
-            continue
-        margin = round(3 * stride + CONTEXT * fps)
-        part = slice(max(0, first - margin), min(frames, last + margin))
-        small, grid = _resampled(job, part, first, last, stride)
-        if small is None:
-            continue
-        solved = solve(network, [small], steps=steps, seed=seed)[0]
-        filled = interpolate(rotations.astype(np.float64), root.astype(np.float64), ~hidden)
-        up = _upsampled(small, solved, grid, np.arange(first, last))
-        inside = slice(first, last)
-        turned = rot.multiply(filled[0][inside], rot.exp(up[0]))
-        moved = filled[1][inside] + up[1]
-        done = np.ones(last - first, bool)
-        if long:
-            done[:] = False
-            nodes = np.round(grid[(grid >= first) & (grid < last)]).astype(int) - first
-            done[np.clip(nodes, 0, last - first - 1)] = True
-        mask = job.hidden[inside] & done[:, None]
-        rotations, root = rotations.copy(), root.copy()
-        rotations[inside] = np.where(mask[:, :22, None], turned, rotations[inside])
-        root[inside] = np.where(mask[:, 22:], moved, root[inside])
-        hidden[inside] &= ~mask
+    first, last = run
+    fps, inside = job.motion.fps, slice(first, last)
+    stride = _stride(job, run)
+    margin = round(3 * stride + CONTEXT * fps)
+    small, grid = _resampled(
+        job, slice(max(0, first - margin), min(len(job.motion), last + margin)), first, last, stride
+    )
+    if small is None:
+        return None
+    solved = solve(network, [small], steps=steps, seed=seed, progress=progress)[0]
+    turn, shift = _upsampled(small, solved, grid, first, last)
+    base = job.base()
+    turned = rot.multiply(base[0][inside], rot.exp(turn))
+    moved = base[1][inside] + shift
+    done = np.ones(last - first, bool)
+    if longest_run(job.hidden[inside]) > LONGEST * fps:
+        nodes = np.round(grid[(grid >= first) & (grid < last)]).astype(int) - first
+        done = np.isin(np.arange(last - first), nodes)
+    wanted = np.array([longest_run(column[:, None]) for column in job.hidden[inside].T]) * 1.3 > (last - first) / stride
+    mask = job.hidden[inside] & done[:, None] & wanted
+    rotations, root, hidden = base[0], base[1], job.hidden.copy()
+    rotations[inside] = np.where(mask[:, :22, None], turned, rotations[inside])
+    root[inside] = np.where(mask[:, 22:], moved, root[inside])
+    hidden[inside] &= ~mask
     return Job(job.motion.with_frames(rotations, root), hidden)
 
 
@@ -198,7 +246,7 @@ def _resampled(job: Job, part: slice, first: int, last: int, stride: float) -> t
     seen[t > 1 - 1e-5] = observed[low + 1][t > 1 - 1e-5]
     if not seen.any(axis=0).all():
         return None, grid
-    rotations, root = interpolate(job.motion.rotations.astype(np.float64), job.motion.root.astype(np.float64), observed)
+    rotations, root = job.base()
     taken = rot.slerp(rotations[low], rotations[low + 1], np.broadcast_to(t[:, None], (len(t), 22)))
     moved = root[low] + t[:, None] * (root[low + 1] - root[low])
     motion = Motion(rot.continuous(taken), moved, job.motion.skeleton, job.motion.fps / step)
@@ -206,14 +254,22 @@ def _resampled(job: Job, part: slice, first: int, last: int, stride: float) -> t
 
 
 def _upsampled(
-    small: Job, solved: tuple[np.ndarray, np.ndarray], grid: np.ndarray, frames: np.ndarray
+    small: Job, solved: tuple[np.ndarray, np.ndarray], grid: np.ndarray, first: int, last: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The coarse solution's residual over its interpolation, at other frames: rotation vectors and root shift."""
-    base = interpolate(small.motion.rotations.astype(np.float64), small.motion.root.astype(np.float64), ~small.hidden)
-    turn = rot.log(rot.multiply(rot.conjugate(base[0]), solved[0]))
-    shift = solved[1] - base[1]
-    at = np.clip(frames, grid[0], grid[-1])
-    return PchipInterpolator(grid, turn, axis=0)(at), PchipInterpolator(grid, shift, axis=0)(at)
+    """The coarse solution's residual over its interpolation at frames [first, last): rotation vectors, root shift.
+
+    A cubic through the run and its borders alone, so that its slope at a border is the residual's own and not that of
+    the zeros outside.
+    """
+    base = small.base()
+    residual = np.concatenate(
+        [rot.log(rot.multiply(rot.conjugate(base[0]), solved[0])).reshape(len(grid), -1), solved[1] - base[1]], axis=1
+    )
+    own = (grid > first - 1.5) & (grid < last + 0.5)
+    at = np.clip(np.arange(first, last), grid[own][0], grid[own][-1])
+    curve = CubicSpline if own.sum() > 3 else PchipInterpolator
+    values = curve(grid[own], residual[own], axis=0)(at) if own.sum() > 1 else np.repeat(residual[own], len(at), 0)
+    return values[:, :66].reshape(-1, 22, 3), values[:, 66:]
 
 
 def _batches(all_spans: list[Span]) -> list[list[Span]]:
@@ -232,25 +288,29 @@ def _taper(frames: int) -> np.ndarray:
 
 def _windows(
     batch: list[Span],
-    jobs: Sequence[Job],
+    parts: Sequence[Part],
     bases: list[tuple[np.ndarray, np.ndarray]],
     times: list[tuple[torch.Tensor, torch.Tensor]],
     device: torch.device,
 ) -> Windows:
-    def stack(parts: list) -> torch.Tensor:
-        return torch.stack([torch.as_tensor(p) for p in parts]).to(device)
+    def stack(arrays: Iterable[np.ndarray | torch.Tensor]) -> torch.Tensor:
+        return torch.stack([torch.as_tensor(a) for a in arrays])
 
-    cut = [slice(s.start, s.stop) for s in batch]
-    motions = [jobs[s.job].motion for s in batch]
-    observed = stack([~jobs[s.job].hidden[c] for s, c in zip(batch, cut, strict=True)])
+    def number(arrays: Iterable[np.ndarray | torch.Tensor]) -> torch.Tensor:
+        return stack(arrays).float().to(device)
+
+    cut = [(s.part, slice(s.start, s.stop)) for s in batch]
+    motions = [parts[s.part].job.motion for s in batch]
+    roots = [bases[i][1][c] for i, c in cut]
+    observed = stack(~parts[i].job.hidden[c] for i, c in cut).to(device)
     return Windows(
-        stack([bases[s.job][0][c] for s, c in zip(batch, cut, strict=True)]).float(),
-        stack([bases[s.job][1][c] - bases[s.job][1][c].mean(axis=0) for s, c in zip(batch, cut, strict=True)]).float(),
+        number(bases[i][0][c] for i, c in cut),
+        number(root - root.mean(axis=0) for root in roots),  # near the origin, where float32 is fine
         observed,
-        stack([times[s.job][0][c] for s, c in zip(batch, cut, strict=True)]).float(),
-        stack([times[s.job][1][c] for s, c in zip(batch, cut, strict=True)]).float(),
-        torch.ones_like(observed[..., :22], dtype=torch.float32),
-        Bodies(stack([m.skeleton.offsets for m in motions]), stack([m.skeleton.exists for m in motions])),
+        number(times[i][0][c] for i, c in cut),
+        number(times[i][1][c] for i, c in cut),
+        torch.ones((*observed.shape[:2], 22), device=device),
+        Bodies(number(m.skeleton.offsets for m in motions), stack(m.skeleton.exists for m in motions).to(device)),
         torch.tensor([1 / m.fps for m in motions], dtype=torch.float32, device=device),
     )
 

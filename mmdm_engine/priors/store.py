@@ -36,7 +36,7 @@ def resolve(prior: str | Path) -> Path:
 
 
 def save(network: Network, kind: str, card: dict[str, Any], path: Path) -> None:
-    """Write weights (float16, tables float32) and the card beside them; both appear whole or not at all."""
+    """Write weights (float16, tables float32) and the card beside them; each file appears whole or not at all."""
     tensors = {
         name: (value if name.startswith("scale.") else value.half()).detach().contiguous().cpu()
         for name, value in network.state_dict().items()
@@ -63,7 +63,7 @@ def read_card(path: Path) -> dict[str, Any]:
         raise MotionError(
             f"The model card of {path.name} cannot be read ({error}); install the weights again."
         ) from None
-    if card.get("format") != FORMAT or card.get("kind") not in NETWORKS:
+    if not isinstance(card, dict) or card.get("format") != FORMAT or card.get("kind") not in NETWORKS:
         raise MotionError(f"{path.name} was made for another version of this engine; install matching weights.")
     return card
 
@@ -71,12 +71,12 @@ def read_card(path: Path) -> dict[str, Any]:
 @lru_cache(maxsize=8)
 def _load(path: Path, changed: int, device: str) -> Network:
     card = read_card(path)
-    network = NETWORKS[card["kind"]](kaa_from_dict(card["kaa"]))
     try:
+        network = NETWORKS[card["kind"]](kaa_from_dict(card["kaa"]))
         tensors = {name: value.float() for name, value in load_file(path).items()}
         network.load_state_dict(tensors)
-    except (SafetensorError, RuntimeError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+    except (SafetensorError, RuntimeError, OSError, ValueError, KeyError, TypeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise MotionError(f"The weights {path.name} are damaged ({reason}); install them again.") from None
     if not all(bool(torch.isfinite(v).all()) for v in tensors.values()):
         raise MotionError(f"The weights {path.name} hold NaN or infinite numbers; install them again.")

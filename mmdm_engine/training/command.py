@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import os
 import platform
 import subprocess
@@ -62,10 +63,12 @@ def run(args: argparse.Namespace) -> int:
         card = store.read_card(store.resolve(args.init))
         kaa, ledger = kaa_from_dict(card["kaa"]), list(card.get("ledger", []))
     kaa = replace(kaa, **dict(_override(item, kaa) for item in args.set))
+    about = _about(args, {"task": args.task, "kaa": to_dict(kaa), "init": args.init, "ledger": ledger})
+    kaa, ledger, resumed = kaa_from_dict(about["kaa"]), about["ledger"], (args.run / "checkpoint.pt").exists()
     torch.manual_seed(args.seed)
     weights = losses.Weights()
     task = TASKS[args.task](kaa, weights)
-    if args.init:
+    if args.init and not resumed:
         task.network.load_state_dict(store.load(args.init, args.task, "cpu").state_dict())  # type: ignore[arg-type]
     recipe = loop.Recipe(
         minutes=args.minutes, max_minutes=args.max_minutes, learning_rate=args.learning_rate, seed=args.seed,
@@ -88,14 +91,18 @@ def run(args: argparse.Namespace) -> int:
                 scores = "  ".join(f"{k} {v:.3f}" for k, v in state["scores"].items())
                 bar.console.print(f"{progress.seconds / 60:6.1f} min  {text}  held out: {scores}")
 
-        best, progress = loop.train(task, args.data, args.run, recipe, args.resume, report)
+        best, progress, speaks = loop.train(
+            task, args.data, args.run, recipe, resume=args.resume, prepare=not args.init, report=report
+        )
+    if not speaks:
+        return 0
     plot(args.run / "loss.csv", args.run / "loss.png")
     if args.export:
         entry = {
             "date": date.today().isoformat(), "device": _device(), "minutes": round(progress.seconds / 60, 1),
             "steps": progress.step, "windows": progress.windows, "data": args.data.name, "seed": args.seed,
             "learning_rate": args.learning_rate, "batch_frames": recipe.batch_frames, "revision": _revision(),
-            "init": args.init, "loss_weights": asdict(weights),
+            "init": about["init"], "loss_weights": asdict(weights),
         }  # fmt: skip
         card = {
             "licence": "GPL-3.0-or-later",
@@ -106,6 +113,26 @@ def run(args: argparse.Namespace) -> int:
         store.save(best.network, args.task, card, args.export)  # type: ignore[arg-type]
         print(f"wrote {args.export} and its model card")
     return 0
+
+
+def _about(args: argparse.Namespace, fresh: dict[str, Any]) -> dict[str, Any]:
+    """What a run is, kept in its folder: a resumed chunk goes on with the network and the ledger it began with."""
+    from ..contract import MotionError
+
+    path, begun = args.run / "run.json", (args.run / "checkpoint.pt").exists()
+    if not (args.resume and begun):
+        if begun:
+            raise MotionError(f"{args.run} already holds a run; continue it with --resume, or choose another folder.")
+        args.run.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(fresh, indent=1), encoding="utf-8")
+        return fresh
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise MotionError(f"{path} is missing or damaged, so the run cannot be continued; start a new one.") from None
+    if about["task"] != args.task:
+        raise MotionError(f"{args.run} holds a run of {about['task']}; choose another folder for {args.task}.")
+    return about
 
 
 def _override(item: str, kaa: Any) -> tuple[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import csv
 import math
+import pickle
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -15,6 +16,7 @@ import lightning_fabric as lightning
 import torch
 from torch import Tensor, nn
 
+from ..contract import MotionError
 from ..pack import Pack
 from . import losses
 from .clips import Clips
@@ -77,36 +79,18 @@ class Progress:
     best: float = math.inf
 
 
-def matrix_rate(device: torch.device) -> float:
-    """FLOP/s of a large matrix product here, in the dtype that training uses: what throughput is measured against."""
-    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    size = 8192 if device.type == "cuda" else 1024
-    a = torch.randn(size, size, device=device, dtype=dtype)
-
-    def timed(count: int) -> float:
-        begin = time.perf_counter()
-        for _ in range(count):
-            a @ a
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter() - begin
-
-    timed(2)
-    return 5 * 2 * size**3 / timed(5)
-
-
 def train(
-    task: Task, pack: Path, run: Path, recipe: Recipe, resume: bool, report: Report
-) -> tuple[nn.Module, Progress]:
+    task: Task, pack: Path, run: Path, recipe: Recipe, *, resume: bool, prepare: bool, report: Report
+) -> tuple[nn.Module, Progress, bool]:
     """Train a task's network on a pack.
 
-    Writes checkpoint.pt and loss.csv into ``run``. Returns the averaged task that scored best on held-out clips, and
-    the progress made. report: called about every two seconds with the state of the run.
+    Writes checkpoint.pt and loss.csv into ``run``. prepare: let a fresh task measure what it needs on the data. report:
+    called about every two seconds with the state of the run. Returns the averaged task that scored best on held-out
+    clips, the progress made, and whether this process is the one (of several) that speaks and writes.
+
+    The networks choose bfloat16 themselves, for their encoder only: rotations and kinematics stay in float32.
     """
-    fabric = lightning.Fabric(
-        accelerator="auto", devices="auto" if torch.cuda.is_available() else 1,
-        precision="bf16-mixed" if torch.cuda.is_available() else "32-true",
-    )  # fmt: skip
+    fabric = lightning.Fabric(accelerator="auto", devices="auto" if torch.cuda.is_available() else 1)
     fabric.launch()
     run.mkdir(parents=True, exist_ok=True)
     data = Pack.load(pack)
@@ -114,8 +98,7 @@ def train(
     checkpoint = run / "checkpoint.pt"
     fresh = not (resume and checkpoint.exists())
     task.to(fabric.device)
-    if fresh:
-        fabric.seed_everything(recipe.seed, verbose=False)
+    if fresh and prepare:
         task.prepare(clips, torch.Generator().manual_seed(recipe.seed))
     ema = EMA(task, recipe.ema)
     best = EMA(task, 0.0)
@@ -125,15 +108,20 @@ def train(
         [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}],
         lr=recipe.learning_rate, betas=(0.9, 0.98), fused=fabric.device.type == "cuda",
     )  # fmt: skip
-    compiled = torch.compile(task) if recipe.compile else task
-    assert isinstance(compiled, nn.Module)
-    model, optimizer = fabric.setup(compiled, optimizer)
+    if recipe.compile:
+        task.network.encoder.compile(dynamic=True)
+    model, optimizer = fabric.setup(task, optimizer)
     progress = Progress()
     state: dict[str, Any] = {
         "task": task, "ema": ema.module, "best": best.module, "optimizer": optimizer, "progress": asdict(progress),
     }  # fmt: skip
     if not fresh:
-        fabric.load(checkpoint, state)
+        try:
+            fabric.load(checkpoint, state)
+        except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+            raise MotionError(
+                f"{checkpoint} cannot be continued ({str(error).splitlines()[0]}); start a new run."
+            ) from None
         progress = Progress(**state["progress"])
 
     def save() -> None:
@@ -147,7 +135,7 @@ def train(
     budget = recipe.minutes * 60
     limit = progress.seconds + (recipe.max_minutes * 60 if recipe.max_minutes else math.inf)
     spent_before, begin = progress.seconds, time.monotonic()
-    last_save = last_report = last_score = begin
+    last_report, last_score = begin, progress.seconds
     sums: dict[str, Tensor] = {}
     counted = 0
     while progress.seconds < min(budget, limit):
@@ -160,21 +148,22 @@ def train(
         loss = losses.total(terms, task.weights)
         optimizer.zero_grad()
         fabric.backward(loss)
-        fabric.clip_gradients(model, optimizer, max_norm=1.0, error_if_nonfinite=True)
-        optimizer.step()
-        ema.update(task, progress.step)
+        norm = fabric.clip_gradients(model, optimizer, max_norm=1.0, error_if_nonfinite=False)
+        if norm is None or torch.isfinite(norm):  # one bad batch must not end a night's run
+            optimizer.step()
+            ema.update(task, progress.step)
         progress.step += 1
         progress.windows += len(batch.root) * fabric.world_size
         now = time.monotonic()
-        progress.seconds = spent_before + now - begin
+        progress.seconds = fabric.broadcast(spent_before + now - begin)  # all processes leave and save together
         for name, value in {**terms, "total": loss}.items():
             sums[name] = sums.get(name, torch.zeros((), device=fabric.device)) + value.detach()
         counted += 1
         done = progress.seconds >= min(budget, limit)
-        if now - last_report > 2 or done:
+        if fabric.is_global_zero and (now - last_report > 2 or done):
             last_report = now
             report({"progress": progress, "rate": rate, "loss": float(sums["total"]) / counted, "budget": budget})
-        if now - last_score > recipe.checkpoint_minutes * 60 or done:
+        if progress.seconds - last_score > recipe.checkpoint_minutes * 60 or done:
             means = {name: float(value) / counted for name, value in sums.items()}
             sums, counted = {}, 0
             scores = ema.module.score(held_out, torch.Generator().manual_seed(1))  # type: ignore[operator]
@@ -185,13 +174,11 @@ def train(
             if log is not None:
                 log.row({"step": progress.step, "minutes": progress.seconds / 60, "rate": rate, **means, **{
                     f"held_out_{k}": v for k, v in scores.items()}})  # fmt: skip
-            report({"progress": progress, "rate": rate, "scores": scores, "loss": means["total"], "budget": budget})
+            if fabric.is_global_zero:
+                report({"progress": progress, "rate": rate, "scores": scores, "loss": means["total"], "budget": budget})
             save()
-            last_score = last_save = time.monotonic()
-        elif now - last_save > recipe.checkpoint_minutes * 60:
-            save()
-            last_save = now
-    return best.module, progress
+            last_score = progress.seconds
+    return best.module, progress, fabric.is_global_zero
 
 
 class _Log:

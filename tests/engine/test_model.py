@@ -1,5 +1,6 @@
 """The networks: shapes, what flows where, and that they learn."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -12,7 +13,7 @@ from mmdm_engine.model.config import (
     EncoderConfig,
     KAAConfig,
     MaskedConfig,
-    encoder_from_dict,
+    kaa_from_dict,
     to_dict,
 )
 from mmdm_engine.model.decoder import MaskedModel
@@ -113,8 +114,7 @@ def test_decoder_ignores_hidden_values_and_learns_to_copy():
 
 
 def test_configs_survive_json_and_paper_sizes_are_there():
-    config = EncoderConfig(ENCODERS["product"], 5, 3, 3)
-    assert encoder_from_dict(to_dict(config)) == config
+    assert kaa_from_dict(json.loads(json.dumps(to_dict(ENCODERS["product"])))) == ENCODERS["product"]
     normal = MASKED["completion_normal"]
     assert (normal.kaa.rounds, normal.kaa.joint_dim, normal.kaa.heads, normal.kaa.head_dim) == (9, 512, 4, 32)
     assert (normal.decoder.depth, normal.decoder.dim) == (3, 512)

@@ -221,6 +221,18 @@ def test_train_resume_export_and_init(pack_path, tmp_path):
     assert ledger[1]["init"] == str(out)
 
 
+def test_a_run_is_neither_overwritten_nor_continued_as_another(pack_path, tmp_path, capsys):
+    assert run(pack_path, tmp_path, "refinement", minutes="0.01") == 0
+    capsys.readouterr()
+    assert run(pack_path, tmp_path, "refinement", minutes="0.01") == 1
+    assert "--resume" in capsys.readouterr().err
+    assert run(pack_path, tmp_path, "inbetween", "--resume", minutes="0.02") == 1
+    assert "holds a run of refinement" in capsys.readouterr().err
+    (tmp_path / "checkpoint.pt").write_bytes(b"half")
+    assert run(pack_path, tmp_path, "refinement", "--resume", minutes="0.02") == 1
+    assert "start a new run" in capsys.readouterr().err
+
+
 def test_bad_training_requests_get_a_sentence(pack_path, tmp_path, capsys):
     assert run(pack_path, tmp_path, "inbetween", "--size", "huge") == 1
     assert "choose one of" in capsys.readouterr().err
