@@ -47,8 +47,9 @@ def _load_beside(package: str) -> None:
 
 if TYPE_CHECKING:
     from mmdm_engine import kinematics, rotations
-    from mmdm_engine.contract import protocol, rest, skeleton
+    from mmdm_engine.contract import chains, protocol, rest, skeleton
 else:
+    chains = _load("contract.chains")
     skeleton = _load("contract.skeleton")
     rest = _load("contract.rest")
     protocol = _load("contract.protocol")
@@ -77,6 +78,7 @@ __all__ = [
     "Motion",
     "MotionError",
     "Skeleton",
+    "chains",
     "kinematics",
     "protocol",
     "rest",

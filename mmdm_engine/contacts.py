@@ -14,6 +14,7 @@ from scipy import ndimage
 from . import kinematics
 from . import rotations as rot
 from .contract import Motion, MotionError
+from .contract.chains import runs
 from .contract.skeleton import INDEX
 
 FEET: tuple[int, ...] = tuple(INDEX[f"{side}_{part}"] for side in ("left", "right") for part in ("ankle", "foot"))
@@ -47,7 +48,7 @@ def detect(motion: Motion, speed: float = SPEED) -> np.ndarray:
     stay = (speeds < 1.5 * speed) & (above < 1.5 * HEIGHT)
     contacts = np.zeros_like(stay)
     for column in range(4):
-        held = [(a, b) for a, b in _runs(stay[:, column]) if start[a:b, column].any()]
+        held = [(a, b) for a, b in runs(stay[:, column]) if start[a:b, column].any()]
         bridged: list[tuple[int, int]] = []
         for a, b in held:
             if bridged and (a - bridged[-1][1]) / motion.fps < BRIDGED_SECONDS:
@@ -83,11 +84,6 @@ def _speed(points: np.ndarray, fps: float) -> np.ndarray:
     before = np.maximum(np.arange(frames) - half, 0)
     after = np.minimum(np.arange(frames) + half, frames - 1)
     return np.linalg.norm(points[after] - points[before], axis=-1) * fps / (after - before)[:, None]
-
-
-def _runs(flags: np.ndarray) -> list[tuple[int, int]]:
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
-    return [(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
 
 
 def _smoothstep(x: np.ndarray) -> np.ndarray:
@@ -161,8 +157,8 @@ def _pins(points: np.ndarray, contact: np.ndarray, changed: np.ndarray, fps: flo
     frames = np.arange(len(points))
     blend = max(2.0, BLEND_SECONDS * fps)
     pins = []
-    for first, last in _runs(changed):
-        for start, stop in _runs(contact):
+    for first, last in runs(changed):
+        for start, stop in runs(contact):
             a, b = max(start, first), min(stop, last)
             if a >= b:
                 continue

@@ -49,7 +49,8 @@ def gap(frames: int, start: int, stop: int) -> Tensor:
     """(T, 23) with [start, stop) hidden in every column. Raises `MotionError` where the range leaves the motion."""
     if not 0 <= start < stop <= frames:
         raise MotionError(
-            f"The gap {start}-{stop} does not lie inside the motion's {frames} frames; choose a range inside it."
+            f"The gap from {start} to {stop} does not lie inside the motion's {frames} frames; "
+            "choose a range inside it."
         )
     mask = torch.zeros((frames, 23), dtype=torch.bool)
     mask[start:stop] = True

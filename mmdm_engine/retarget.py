@@ -19,6 +19,7 @@ import numpy as np
 from . import kinematics
 from . import rotations as rot
 from .contract import Motion, MotionError, Skeleton
+from .contract.chains import bridged, jitter
 from .contract.rest import REQUIRED, RestAlignment, RestPose, align, anatomical_frame
 from .contract.skeleton import CANONICAL_DIRECTIONS, INDEX, JOINTS, MAIN_CHILD, PARENTS
 
@@ -425,31 +426,21 @@ def differences(motion: Motion, source: Motion) -> np.ndarray:
     return np.concatenate([~same, moved[:, None]], axis=1)
 
 
-def runs(flags: np.ndarray) -> list[tuple[int, int]]:
-    """Half-open ranges of consecutive True in (T,) bool."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
-    return [(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
-
-
 def _set_chain(local: np.ndarray, chain: tuple[int, ...], wanted: np.ndarray, frames: np.ndarray, style: Style) -> None:
     """Change a chain's local rotations in place so that their product is ``wanted`` (T, 4) in the given frames."""
     if style == "refine" and len(chain) > 1:
-        jitter = [_jitter(local[:, j]) for j in chain]
+        shake = [jitter(local[:, j]) for j in chain]
         rest = wanted
         for i, j in enumerate(chain):
             tail = _product(local, chain[i:])
-            share = jitter[i] / max(sum(jitter[i:]), 1e-12) if i + 1 < len(chain) and sum(jitter[i:]) > 1e-12 else 1.0
+            share = shake[i] / max(sum(shake[i:]), 1e-12) if i + 1 < len(chain) and sum(shake[i:]) > 1e-12 else 1.0
             step = rot.log(rot.multiply(rest, rot.conjugate(tail)))
             turned = rot.multiply(rot.exp(share * step), local[:, j])
             local[frames, j] = turned[frames]
             rest = rot.multiply(rot.conjugate(local[:, j]), rest)
         return
     for j in chain[1:]:
-        for start, stop in runs(frames):
-            before = local[start - 1, j] if start > 0 else local[min(stop, len(local) - 1), j]
-            after = local[stop, j] if stop < len(local) else before
-            phase = np.arange(1, stop - start + 1) / (stop - start + 1)
-            local[start:stop, j] = rot.slerp(before, after, phase)
+        local[:, j] = bridged(local[:, j], frames)
     tail = _product(local, chain[1:])
     local[frames, chain[0]] = rot.normalize(rot.multiply(wanted, rot.conjugate(tail)))[frames]
 
@@ -459,12 +450,6 @@ def _product(local: np.ndarray, chain: tuple[int, ...]) -> np.ndarray:
     for j in chain:
         product = rot.multiply(product, local[:, j])
     return product
-
-
-def _jitter(q: np.ndarray) -> float:
-    """RMS second difference of a joint's rotation over the take, radians per frame²."""
-    steps = rot.log(rot.multiply(rot.conjugate(q[:-1]), q[1:]))
-    return float(np.sqrt(np.mean(np.diff(steps, axis=0) ** 2))) if len(steps) > 1 else 0.0
 
 
 def canonical_hierarchy(motion: Motion) -> Hierarchy:

@@ -236,13 +236,14 @@ def describe(threads: int) -> dict[str, Any]:
         importlib.import_module(name)
     import torch
 
+    from .priors.store import shipped
+
     torch.set_num_threads(min(threads or _cores(), max(1, torch.get_num_threads())))
     devices = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     names = [torch.cuda.get_device_name(i) for i in range(len(devices))]
     if torch.backends.mps.is_available():
         devices.append("mps")
         names.append("Apple GPU")
-    weights = Path(__file__).parent / "weights"
     return {
         "engine": str(Path(__file__).resolve().parent),
         "python": platform.python_version(),
@@ -251,7 +252,7 @@ def describe(threads: int) -> dict[str, Any]:
         "devices": [*devices, "cpu"],
         "device_names": [*names, platform.processor() or platform.machine()],
         "threads": torch.get_num_threads(),
-        "priors": sorted(card.stem for card in weights.glob("*.json") if card.with_suffix(".safetensors").is_file()),
+        "priors": shipped(),
         "methods": sorted(METHODS),
     }
 

@@ -12,9 +12,10 @@ import bpy
 import numpy as np
 
 from .. import compat
+from ..engine_link import chains
 from . import channels, reduce
 from .keys import INTERPOLATION, SAME_TIME, Keys, Track
-from .solve import Style, runs
+from .solve import Style
 
 Density = Literal["ALL", "MATCH", "STEP"]
 
@@ -96,7 +97,7 @@ def pieces(frames: np.ndarray, flags: np.ndarray, kept: np.ndarray) -> list[Piec
     """
     near = np.abs(frames[:, None] - kept[None]).min(axis=1) if len(kept) else np.full(len(frames), np.inf)
     found = []
-    for start, stop in runs(flags & (near >= SAME_TIME)):
+    for start, stop in chains.runs(flags & (near >= SAME_TIME)):
         left = frames[start - 1] if start > 0 else frames[0] - 1
         right = frames[stop] if stop < len(frames) else frames[-1] + 1
         inner = [k for k in kept if left + SAME_TIME < k < right - SAME_TIME]

@@ -10,17 +10,11 @@ from typing import Literal
 
 import numpy as np
 
-from ..engine_link import INDEX, JOINTS, PARENTS, Motion
+from ..engine_link import INDEX, JOINTS, PARENTS, Motion, chains
 from ..engine_link import rotations as rot
 from .binding import Binding, RigTake
 
 Style = Literal["FILL", "REFINE"]
-
-
-def runs(flags: np.ndarray) -> list[tuple[int, int]]:
-    """Half-open ranges of consecutive True in (T,) bool."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
-    return [(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
 
 
 def effective(take: RigTake, edited: Motion, changed: np.ndarray, writable: set[str]) -> tuple[Motion, np.ndarray]:
@@ -124,8 +118,10 @@ def _chain_steps(
     identity = np.broadcast_to(np.array(rot.IDENTITY), target.shape)
     steps = [identity] * len(rows)
     if style == "REFINE":
-        jitter = np.array([_jitter(binding.basis[:, row]) if ok else 0.0 for row, ok in zip(rows, may, strict=True)])
-        share = jitter / jitter.sum() if jitter.sum() > 0 else np.zeros(len(rows))
+        shake = np.array(
+            [chains.jitter(binding.basis[:, row]) if ok else 0.0 for row, ok in zip(rows, may, strict=True)]
+        )
+        share = shake / shake.sum() if shake.sum() > 0 else np.zeros(len(rows))
         whole = rot.log(rot.multiply(rot.conjugate(above), target))
     for i, row in enumerate(rows):
         if i == main or not may[i]:
@@ -134,12 +130,7 @@ def _chain_steps(
             steps[i] = rot.exp(share[i] * whole)
         else:
             old = binding.basis[:, row]
-            new = old.copy()
-            for start, stop in runs(frames):
-                before = old[start - 1] if start > 0 else old[min(stop, len(old) - 1)]
-                after = old[stop] if stop < len(old) else before
-                phase = np.arange(1, stop - start + 1) / (stop - start + 1)
-                new[start:stop] = rot.slerp(before, after, phase)
+            new = chains.bridged(old, frames)
             pose = binding.pose[:, row]
             own = rot.multiply(rot.conjugate(old), new)
             steps[i] = rot.multiply(pose, rot.multiply(own, rot.conjugate(pose)))
@@ -150,9 +141,3 @@ def _chain_steps(
         after = rot.multiply(after, rot.conjugate(step))
     steps[main] = rot.multiply(rot.conjugate(before), after)
     return steps
-
-
-def _jitter(q: np.ndarray) -> float:
-    """RMS second difference of a bone's rotation over the take, radians per frame²."""
-    steps = rot.log(rot.multiply(rot.conjugate(q[:-1]), q[1:]))
-    return float(np.sqrt(np.mean(np.diff(steps, axis=0) ** 2))) if len(steps) > 1 else 0.0

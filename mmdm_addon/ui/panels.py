@@ -1,6 +1,7 @@
 """The MMDM tab of the 3D View's sidebar."""
 
 import textwrap
+from typing import Any
 
 import bpy
 
@@ -28,6 +29,14 @@ class _Panel:
     bl_space_type = "VIEW_3D"
     bl_region_type = "UI"
     bl_category = "MMDM"
+
+    def tool_layout(self: Any) -> bpy.types.UILayout:
+        """For options beside their names, and buttons that run in the window."""
+        layout = self.layout
+        layout.use_property_split = True
+        layout.use_property_decorate = False
+        layout.operator_context = "INVOKE_DEFAULT"
+        return layout
 
 
 class MMDM_PT_main(_Panel, bpy.types.Panel):
@@ -57,10 +66,7 @@ class MMDM_PT_fill(_Panel, bpy.types.Panel):
 
     def draw(self, context: bpy.types.Context) -> None:
         """Blender's hook."""
-        layout, options = self.layout, context.scene.mmdm
-        layout.use_property_split = True
-        layout.use_property_decorate = False
-        layout.operator_context = "INVOKE_DEFAULT"
+        layout, options = self.tool_layout(), context.scene.mmdm
         if not jobs.unready(context):
             _paragraph(layout, fill_preview(context), icon="KEYFRAME_HLT")
         layout.operator("mmdm.fill_gap", icon="IPO_EASE_IN_OUT")
@@ -110,10 +116,7 @@ class MMDM_PT_refine(_Panel, bpy.types.Panel):
 
     def draw(self, context: bpy.types.Context) -> None:
         """Blender's hook."""
-        layout, options = self.layout, context.scene.mmdm
-        layout.use_property_split = True
-        layout.use_property_decorate = False
-        layout.operator_context = "INVOKE_DEFAULT"
+        layout, options = self.tool_layout(), context.scene.mmdm
         layout.operator("mmdm.refine_jitter", icon="SMOOTHCURVE")
         layout.prop(options, "strength", slider=True)
         layout.prop(options, "lock_feet")

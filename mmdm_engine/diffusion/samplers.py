@@ -31,20 +31,19 @@ def ddim(
     eta: float = 0.0,
     generator: torch.Generator | None = None,
     restore: Restore = _same,
-    start_from_data: bool = False,
     renoise_first: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """DDIM (Song et al. 2021, Eq. 12) over a descending subset of steps; returns x0.
 
-    x: noise, or with ``start_from_data`` data that is taken as the state of the first step as it is (Eq. 10's start).
+    x: noise; or data, which then is the state of the first step as it is (Eq. 10 starts so).
     eta: 0 = deterministic, 1 = ancestral variance.
     renoise_first: the network reads zeros at the first step, which must hold no signal (terminal SNR zero); x then
         serves as the noise to continue with. This is how the product priors are trained.
     """
     for i, step in enumerate(steps):
         abar = schedule.at(step, x)
-        state = torch.zeros_like(x) if renoise_first and i == 0 and not start_from_data else x
+        state = torch.zeros_like(x) if renoise_first and i == 0 else x
         prediction = predict(state, step)
         x0 = restore(schedule.x0_from(prediction, x, step, objective))
         if i + 1 == len(steps):

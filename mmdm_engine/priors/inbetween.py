@@ -10,6 +10,7 @@ import numpy as np
 from .. import contacts
 from .. import rotations as rot
 from ..contract import Motion, MotionError
+from ..masking import gap
 from . import store
 from .network import InbetweenNetwork, Progress
 from .selection import joint_columns, kept
@@ -109,14 +110,7 @@ def _hidden(
 ) -> np.ndarray:
     """(T, 23) mask of what to generate, after checking that there is context for it."""
     frames = len(motion)
-    if not 0 <= start < stop <= frames:
-        raise MotionError(
-            f"The gap from {start} to {stop} does not lie inside the motion's {frames} frames; "
-            "choose a range inside it."
-        )
-    hidden = np.zeros((frames, 23), bool)
-    hidden[start:stop, joint_columns(joints)] = True
-    hidden &= ~kept(keep, frames)
+    hidden = gap(frames, start, stop).numpy() & joint_columns(joints) & ~kept(keep, frames)
     if not hidden.any():
         raise MotionError("Every frame of the gap is kept, so there is nothing to fill; keep fewer frames.")
     motion.require_finite(~hidden)

@@ -18,7 +18,7 @@ from . import residual, store
 from .inbetween import LEGS
 from .network import Progress, RefinementNetwork, Windows
 from .selection import joint_columns
-from .solve import BATCH, TOP_RATE
+from .solve import BATCH, TOP_RATE, taper
 from .window import Bodies
 
 PRIOR = "refinement"
@@ -195,10 +195,10 @@ def _solve(
         correction = np.zeros((len(group), length, 22, 6))
         correction[..., :3] = turn.cpu().double().numpy()
         correction[:, :, 0, 3:] = shift.cpu().double().numpy()
-        rise = np.minimum(np.arange(1, length + 1), np.arange(length, 0, -1))[:, None, None] / length
+        weight = taper(length)
         for (i, begin), values in zip(group, correction, strict=True):
-            totals[i][begin : begin + length] += rise * values
-            weights[i][begin : begin + length] += rise
+            totals[i][begin : begin + length] += weight * values
+            weights[i][begin : begin + length] += weight
         if progress is not None:
             progress(done + 1, len(batches))
     out = []

@@ -13,6 +13,7 @@ from scipy.interpolate import CubicSpline, PchipInterpolator
 from .. import rotations as rot
 from ..baselines import interpolate
 from ..contract import Motion
+from ..contract.chains import runs
 from ..masking import nearest_trusted
 from .network import InbetweenNetwork, Progress, Windows
 from .window import Bodies
@@ -106,7 +107,7 @@ def solve(
     The base of every window is the interpolation over the whole motion, so residuals of overlapping windows can be
     averaged before they are applied.
     """
-    coarse = [(i, run) for i, job in enumerate(jobs) for run in _runs(job.hidden.any(axis=1)) if _stride(job, run)]
+    coarse = [(i, run) for i, job in enumerate(jobs) for run in runs(job.hidden.any(axis=1)) if _stride(job, run)]
     parts, rest = [], [job.hidden.any(axis=1) for job in jobs]
     for stage, (i, run) in enumerate(coarse):
         known = _coarse_first(network, jobs[i], run, steps, seed, _share(progress, stage, len(coarse) + 1))
@@ -168,9 +169,9 @@ def _solve_parts(
         correction = state.cpu().double().numpy()
         correction[:, :, 0, 3:] = shift.cpu().double().numpy()
         for span, values in zip(batch, correction, strict=True):
-            taper = _taper(span.stop - span.start)
-            residuals[span.part][span.start : span.stop] += taper * values
-            weights[span.part][span.start : span.stop] += taper
+            weight = taper(span.stop - span.start)
+            residuals[span.part][span.start : span.stop] += weight * values
+            weights[span.part][span.start : span.stop] += weight
     if progress is not None and not batches:
         progress(total, total)
     return [
@@ -225,12 +226,6 @@ def _coarse_first(
     return Job(job.motion.with_frames(rotations, root), hidden)
 
 
-def _runs(rows: np.ndarray) -> list[tuple[int, int]]:
-    """Half-open runs of true rows."""
-    change = np.flatnonzero(np.diff(np.r_[False, rows, False].astype(np.int8)))
-    return [(int(a), int(b)) for a, b in change.reshape(-1, 2)]
-
-
 def _resampled(job: Job, part: slice, first: int, last: int, stride: float) -> tuple[Job | None, np.ndarray]:
     """The job around one run on a coarser even grid that hits the run's trusted borders, and the grid's frames."""
     start = first - 1 if first > 0 else last
@@ -280,7 +275,7 @@ def _batches(all_spans: list[Span]) -> list[list[Span]]:
     return [group[i : i + BATCH] for group in by_length.values() for i in range(0, len(group), BATCH)]
 
 
-def _taper(frames: int) -> np.ndarray:
+def taper(frames: int) -> np.ndarray:
     """(T, 1, 1) weight of a window's frames where windows overlap: falls towards the edges, never to zero."""
     rise = np.minimum(np.arange(1, frames + 1), np.arange(frames, 0, -1))
     return rise[:, None, None] / rise.max()

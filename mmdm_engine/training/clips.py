@@ -38,9 +38,16 @@ class Clips:
 
     held_out: use the clips kept apart for early stopping (True), the others (False), or all (None). The choice hangs
         on each clip's name alone, about one in sixteen.
+    decoded: the pack's rotations and root where another part has decoded them already.
     """
 
-    def __init__(self, pack: Pack, device: torch.device | str = "cpu", held_out: bool | None = False):
+    def __init__(
+        self,
+        pack: Pack,
+        device: torch.device | str = "cpu",
+        held_out: bool | None = False,
+        decoded: tuple[Tensor, Tensor] | None = None,
+    ):
         if len(set(pack.fps.tolist())) != 1:
             raise MotionError(f"{pack.path} mixes frame rates; make it again with one.")
         self.fps = float(pack.fps[0])
@@ -51,9 +58,13 @@ class Clips:
         ]  # fmt: skip
         if not chosen:
             raise MotionError(f"{pack.path} has too few clips to train on; add more takes.")
-        quaternions = torch.from_numpy(pack.rotations).to(self.device).float()
-        self.rotations = quaternions / quaternions.norm(dim=-1, keepdim=True).clamp(min=0.5)
-        self.root = torch.from_numpy(pack.root).to(self.device)
+        if decoded is None:
+            quaternions = torch.from_numpy(pack.rotations).to(self.device).float()
+            decoded = (
+                quaternions / quaternions.norm(dim=-1, keepdim=True).clamp(min=0.5),
+                torch.from_numpy(pack.root).to(self.device),
+            )
+        self.rotations, self.root = decoded
         self.start = torch.tensor(pack.start[chosen], device=self.device)
         self.length = torch.tensor(pack.length[chosen], device=self.device)
         self.offsets = torch.tensor(pack.offsets[chosen], device=self.device)
@@ -68,6 +79,12 @@ class Clips:
         share = frames[moving].sum() / frames.sum()
         boost = (1 - share) / share * LOCOMOTION_SHARE / (1 - LOCOMOTION_SHARE) if 0 < share < LOCOMOTION_SHARE else 1.0
         self.weight = torch.where(moving, frames * boost, frames)
+
+    @classmethod
+    def split(cls, pack: Pack, device: torch.device | str) -> tuple[Clips, Clips]:
+        """The clips to train on and those held out, over one decoding of the frames."""
+        train = cls(pack, device)
+        return train, cls(pack, device, held_out=True, decoded=(train.rotations, train.root))
 
     def __len__(self) -> int:
         return len(self.length)

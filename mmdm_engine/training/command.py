@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
-import platform
 import subprocess
 from dataclasses import asdict, fields, replace
 from datetime import date
@@ -177,9 +175,11 @@ def plot(table: Path, out: Path) -> None:
 def _device() -> str:
     import torch
 
+    from ..evaluate import machine
+
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    return f"CPU, {torch.get_num_threads()} threads of {os.cpu_count()}, {platform.machine()}"
+    return f"{torch.get_num_threads()} threads of {machine()}"
 
 
 def _revision() -> str:

@@ -20,7 +20,7 @@ from ..contract import MotionError
 from ..pack import Pack
 from . import losses
 from .clips import Clips
-from .tasks import TOKENS, Task
+from .tasks import BATCH_FRAMES, Task
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -40,7 +40,7 @@ class Recipe:
     weight_decay: float = 0.01
     warmup: float = 0.02
     ema: float = 0.999
-    batch_frames: int = TOKENS
+    batch_frames: int = BATCH_FRAMES
     seed: int = 0
     checkpoint_minutes: float = 3.0
     compile: bool = False
@@ -93,8 +93,7 @@ def train(
     fabric = lightning.Fabric(accelerator="auto", devices="auto" if torch.cuda.is_available() else 1)
     fabric.launch()
     run.mkdir(parents=True, exist_ok=True)
-    data = Pack.load(pack)
-    clips, held_out = Clips(data, fabric.device), Clips(data, fabric.device, held_out=True)
+    clips, held_out = Clips.split(Pack.load(pack), fabric.device)
     checkpoint = run / "checkpoint.pt"
     fresh = not (resume and checkpoint.exists())
     task.to(fabric.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import torch
@@ -19,7 +20,7 @@ from .clips import Batch, Clips
 
 TERMINAL_SHARE = 0.75
 """Share of in-betweening samples trained at the last step, the one the deterministic read-out uses."""
-TOKENS = 64 * 54
+BATCH_FRAMES = 64 * 54
 """Frames in one batch: windows of every length cost the same."""
 
 
@@ -55,7 +56,7 @@ class InbetweenTask(nn.Module):
         """Measure the residual scale on training data."""
         residuals = []
         for _ in range(batches):
-            batch, windows = self.draw(clips, TOKENS, generator)
+            batch, windows = self.draw(clips, BATCH_FRAMES, generator)
             condition = self.network.condition(windows)
             true = condition.frame.enter(batch.rotations, batch.root)
             state = residual.difference(condition.base_rotations, condition.base_hips, *true)
@@ -151,7 +152,7 @@ class RefinementTask(nn.Module):
     def score(self, clips: Clips, generator: torch.Generator) -> dict[str, float]:
         """Ratios to the middle smoothing (50 ms) at 5° and 2 cm, 30 fps: position error and rotation angle."""
         batch = clips.sample(64, torch.full((128,), 30.0), generator, augment=False)
-        turn = torch.randn((*batch.rotations.shape[:-1], 3), generator=generator).to(batch.root) * 0.0873
+        turn = torch.randn((*batch.rotations.shape[:-1], 3), generator=generator).to(batch.root) * math.radians(5)
         root = batch.root + 0.02 * torch.randn(batch.root.shape, generator=generator).to(batch.root)
         condition = self.network.condition(self.spoil(batch, rot.multiply(batch.rotations, rot.exp(turn)), root))
         true = condition.frame.enter(batch.rotations, batch.root)

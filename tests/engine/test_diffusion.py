@@ -103,7 +103,7 @@ def test_start_from_data_uses_the_data_as_first_state():
         states.append((step, x.clone()))
         return x
 
-    ddim(predict, data, schedule, [10, 5, 0], start_from_data=True, renoise_first=True)
+    ddim(predict, data, schedule, [10, 5, 0])
     assert states[0][0] == 10
     assert torch.equal(states[0][1], data)
 

@@ -68,7 +68,8 @@ def generator(seed=0):
 
 def test_clips_hold_some_out_and_favour_locomotion(pack_path):
     pack = Pack.load(pack_path)
-    train, held = Clips(pack), Clips(pack, held_out=True)
+    train, held = Clips.split(pack, "cpu")
+    assert held.rotations is train.rotations
     assert len(train) + len(held) == 40
     assert 1 <= len(held) <= 8
     walking = torch.tensor([pack.labels[i] == "walk" for i in range(40)])
