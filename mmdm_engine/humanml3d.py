@@ -4,20 +4,26 @@ Per frame at 20 fps: heading speed (half angle, radians), root speed x and z, ro
 root, 21 × 6 rotations, 22 × 3 velocities, 4 foot contacts. The rotations of the format come from a shortest-arc
 inverse kinematics without twist and are no one's bones; `from_humanml3d` therefore takes positions only and finds
 anatomical rotations itself. Root path and heading are sums of speeds, so they drift.
+
+`to_joint_level` sorts the same numbers by joint, 22 tokens of 12, for networks that attend over joints.
+Importing this needs NumPy only.
 """
 
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
 
 from . import kinematics
 from . import rotations as rot
+from .anatomy import from_positions
+from .arrays import constant, namespace
 from .contract import Motion, MotionError, Skeleton
-from .contract.skeleton import CANONICAL_DIRECTIONS, INDEX, MAIN_CHILD, PARENTS
 from .pack import resample
+
+Array = Any
 
 FPS = 20.0
 COLUMNS = 263
@@ -61,6 +67,8 @@ def to_humanml3d(motion: Motion) -> np.ndarray:
 
 def from_joints(points: np.ndarray) -> np.ndarray:
     """The features of joint positions (T, 22, 3) in metres at 20 fps: (T − 1, 263) float32."""
+    from scipy.ndimage import gaussian_filter1d
+
     points = np.array(points, np.float64)
     if points.ndim != 3 or points.shape[1:] != (22, 3) or len(points) < 2:
         raise MotionError(f"HumanML3D needs at least two frames of (22, 3) joint positions, not {points.shape}.")
@@ -134,97 +142,52 @@ def recover_joints(array: np.ndarray) -> np.ndarray:
     return np.concatenate([root[:, None], points], axis=1).astype(np.float32)
 
 
-def from_humanml3d(array: np.ndarray, skeleton: Skeleton | None = None) -> Motion:
-    """Features (T, 263) → a motion of T frames at 20 fps.
+def from_humanml3d(array: np.ndarray, skeleton: Skeleton | None = None, *, fps: float = FPS) -> Motion:
+    """Features (T, 263) → a motion of T frames, at 20 fps unless the features were made at another rate.
 
     skeleton: whose bones to use, the root path scaled by the legs; None = measured from the features. Rotations are
-    found from joint positions with knees and elbows as hinges, so twist of head, hands and toes is not known and
-    stays at rest. Raises `MotionError`.
+    found from joint positions, see `anatomy.from_positions`. Raises `MotionError`.
     """
-    points = recover_joints(array).astype(np.float64)
-    turns = _anatomical(points)
-    measured = _measure(points, turns)
-    local = rot.continuous(rot.normalize(kinematics.to_local(turns)))
-    root = points[:, 0]
-    if skeleton is not None:
-        root = root * (skeleton.leg_length / measured.leg_length)
-    return Motion(local.astype(np.float32), root.astype(np.float32), skeleton or measured, FPS)
+    return from_positions(recover_joints(array), fps, skeleton)
 
 
-def _measure(points: np.ndarray, turns: np.ndarray) -> Skeleton:
-    """Offsets as each parent sees its joints, the mean over the take."""
-    parents = list(PARENTS[1:])
-    offsets = np.zeros((22, 3))
-    bones = points[:, 1:] - points[:, parents]
-    offsets[1:] = rot.rotate(rot.conjugate(turns[:, parents]), bones).mean(axis=0)
-    return Skeleton(offsets)
+def _joint_level_columns() -> list[int]:
+    """For each of the 22 × 12 numbers its column; the last one of the root token is made from column 0."""
+    root = [*range(4), *range(193, 196), *range(259, 263), 0]
+    body = [
+        [*range(4 + 3 * j, 7 + 3 * j), *range(67 + 6 * j, 73 + 6 * j), *range(196 + 3 * j, 199 + 3 * j)]
+        for j in range(21)
+    ]
+    return [column for token in (root, *body) for column in token]
 
 
-def _anatomical(points: np.ndarray) -> np.ndarray:
-    """(T, 22, 4) canonical global rotations of joint positions (T, 22, 3)."""
-    at = INDEX
-    turns = np.tile(np.array(rot.IDENTITY), (len(points), 22, 1))
-    hips = points[:, at["left_hip"]] - points[:, at["right_hip"]]
-    shoulders = points[:, at["left_collar"]] - points[:, at["right_collar"]]
-    if not _has_length(shoulders):  # collars that both start at the neck
-        shoulders = points[:, at["left_shoulder"]] - points[:, at["right_shoulder"]]
-    # the pelvis and the chest are turned by their width, what lies between shares their twist
-    up = points[:, at["spine1"]] - (points[:, at["left_hip"]] + points[:, at["right_hip"]]) / 2
-    turns[:, at["pelvis"]] = _frame(hips, 0, up, 1)
-    for joint, part in (("spine1", 1 / 3), ("spine2", 2 / 3), ("spine3", 1.0)):
-        left = (1 - part) * rot.normalize(hips) + part * rot.normalize(shoulders)
-        segment = points[:, MAIN_CHILD[at[joint]]] - points[:, at[joint]]
-        up = segment if _has_length(segment) else up
-        turns[:, at[joint]] = _frame(up, 1, left, 0)
-    for joint in ("neck", "left_collar", "right_collar"):
-        turns[:, at[joint]] = _least_turn(points, at[joint], turns[:, PARENTS[at[joint]]])
-    for side in ("left", "right"):
-        _hinged(points, turns, at[f"{side}_hip"], at[f"{side}_knee"], np.array([1.0, 0.0, 0.0]))
-        flex = np.array([0.0, -1.0 if side == "left" else 1.0, 0.0])
-        _hinged(points, turns, at[f"{side}_shoulder"], at[f"{side}_elbow"], flex)
-        ankle = at[f"{side}_ankle"]
-        knee_axis = rot.rotate(turns[:, PARENTS[ankle]], np.array([1.0, 0.0, 0.0]))
-        turns[:, ankle] = _frame(points[:, MAIN_CHILD[ankle]] - points[:, ankle], 2, knee_axis, 0)
-    for leaf in ("head", "left_foot", "right_foot", "left_wrist", "right_wrist"):
-        turns[:, at[leaf]] = turns[:, PARENTS[at[leaf]]]
-    return turns
+_TOKENS = _joint_level_columns()
+_TURN = 11
+"""Place of the root rotation velocity among the 264 numbers."""
+_BACK = [_TOKENS.index(column) for column in range(COLUMNS)]
 
 
-def _has_length(vectors: np.ndarray) -> bool:
-    return float(np.median(np.linalg.norm(vectors, axis=-1))) > 0.005
+def to_joint_level(array: Array) -> Array:
+    """Features (..., 263) → joint tokens (..., 22, 12), NumPy or torch.
 
-
-def _hinged(points: np.ndarray, turns: np.ndarray, upper: int, lower: int, axis: np.ndarray) -> None:
-    """Rotations of thigh and shin, or upper arm and forearm, that bend about ``axis``; in place.
-
-    Where the limb is nearly straight its plane is unknown and the parent's is taken.
+    Body tokens: position 3, rotation 6, velocity 3. Root token: heading speed 1 (half angle), speed x and z 2,
+    height 1, velocity 3, contacts 4, and the heading's whole turn per frame in radians. The last one is twice the
+    first, which is how we read the published 264 = 263 + 1. Works on means and standard deviations as well.
     """
-    first, second = points[:, lower] - points[:, upper], points[:, MAIN_CHILD[lower]] - points[:, lower]
-    normal = rot.cross(rot.normalize(first), rot.normalize(second))
-    bend = np.linalg.norm(normal, axis=-1, keepdims=True)
-    known = np.clip((bend - 0.05) / 0.2, 0.0, 1.0)
-    carried = rot.rotate(_least_turn(points, upper, turns[:, PARENTS[upper]]), axis)
-    hinge = known * normal / np.maximum(bend, 1e-9) + (1 - known) * carried
-    along, across = int(np.argmax(np.abs(CANONICAL_DIRECTIONS[upper]))), int(np.argmax(np.abs(axis)))
-    sign, turn = CANONICAL_DIRECTIONS[upper][along], axis[across]
-    turns[:, upper] = _frame(sign * first, along, turn * hinge, across)
-    turns[:, lower] = _frame(sign * second, along, turn * hinge, across)
+    _require_last(array, (COLUMNS,), f"HumanML3D features have {COLUMNS} columns")
+    xp = namespace(array)
+    whole = [2.0 if i == _TURN else 1.0 for i in range(len(_TOKENS))]
+    tokens = rot.take(array, _TOKENS, -1) * constant(xp, whole, array)
+    return xp.reshape(tokens, (*array.shape[:-1], 22, 12))
 
 
-def _least_turn(points: np.ndarray, joint: int, parent: np.ndarray) -> np.ndarray:
-    """The parent's rotation plus the smallest turn that points the joint's segment right."""
-    direction = points[:, MAIN_CHILD[joint]] - points[:, joint]
-    if not _has_length(direction):
-        return parent
-    return rot.multiply(rot.shortest_arc(rot.rotate(parent, CANONICAL_DIRECTIONS[joint]), direction), parent)
+def from_joint_level(tokens: Array) -> Array:
+    """The inverse of `to_joint_level`, to the bit. The root's last number says nothing new and is not read."""
+    _require_last(tokens, (22, 12), "HumanML3D joint tokens end in (22, 12)")
+    xp = namespace(tokens)
+    return rot.take(xp.reshape(tokens, (*tokens.shape[:-2], len(_TOKENS))), _BACK, -1)
 
 
-def _frame(first: np.ndarray, first_axis: int, second: np.ndarray, second_axis: int) -> np.ndarray:
-    """(T, 4) rotation with axis ``first_axis`` along ``first`` and ``second_axis`` as near ``second`` as it can be."""
-    a = rot.normalize(first)
-    b = rot.normalize(second - np.sum(second * a, axis=-1, keepdims=True) * a)
-    axes = [np.zeros_like(a)] * 3
-    axes[first_axis], axes[second_axis] = a, b
-    last = 3 - first_axis - second_axis
-    axes[last] = rot.cross(axes[(last + 1) % 3], axes[(last + 2) % 3])
-    return rot.from_matrix(np.stack(axes, axis=-1))
+def _require_last(array: Array, shape: tuple[int, ...], sentence: str) -> None:
+    if tuple(array.shape[-len(shape) :]) != shape:
+        raise MotionError(f"{sentence}, not shape {tuple(array.shape)}.")

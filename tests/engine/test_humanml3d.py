@@ -106,3 +106,59 @@ def test_too_short_and_unfinished_motions_are_said(val_motion):
     broken[3, 3] = np.nan
     with pytest.raises(MotionError, match="spine1 in frame 3"):
         humanml3d.to_humanml3d(val_motion.with_frames(broken, val_motion.root))
+
+
+def test_joint_tokens_hold_the_columns_where_they_are_said_to_be():
+    columns = np.arange(263, dtype=np.float32)
+    tokens = humanml3d.to_joint_level(columns)
+    assert tokens.shape == (22, 12)
+    # heading speed, speed x z, height, root velocity, contacts, twice the heading speed
+    np.testing.assert_array_equal(tokens[0], [0, 1, 2, 3, 193, 194, 195, 259, 260, 261, 262, 0])
+    np.testing.assert_array_equal(tokens[1], [4, 5, 6, *range(67, 73), 196, 197, 198])
+    np.testing.assert_array_equal(tokens[21], [64, 65, 66, *range(187, 193), 256, 257, 258])
+    assert humanml3d.to_joint_level(columns + 1)[0, 11] == 2
+
+
+def test_joint_tokens_and_back_keep_every_bit(published):
+    vectors, _ = published
+    for array in (vectors, np.stack([vectors, vectors[::-1]])):
+        tokens = humanml3d.to_joint_level(array)
+        assert tokens.shape == (*array.shape[:-1], 22, 12)
+        assert tokens.dtype == np.float32
+        np.testing.assert_array_equal(humanml3d.from_joint_level(tokens), array)
+    # the extra number is the turn of the heading from frame to frame
+    joints = humanml3d.recover_joints(vectors).astype(np.float64)
+    across = np.diff(joints[:, [2, 1], ::2], axis=1)[:, 0] @ [1, 1j]  # right hip to left hip, in the plane
+    whole = np.angle(across[1:] / across[:-1])
+    in_heading = (vectors[:, 4:7] - vectors[:, 7:10])[:, ::2] @ [1, 1j]
+    turned = whole - np.angle(in_heading[1:] / in_heading[:-1])
+    np.testing.assert_allclose(np.angle(np.exp(1j * turned)), humanml3d.to_joint_level(vectors)[:-1, 0, 11], atol=1e-4)
+
+
+def test_joint_tokens_in_torch_are_those_in_numpy():
+    torch = pytest.importorskip("torch", reason="needs torch")
+    array = np.random.default_rng(0).normal(size=(2, 5, 263)).astype(np.float32)
+    tokens = humanml3d.to_joint_level(torch.from_numpy(array))
+    np.testing.assert_array_equal(tokens.numpy(), humanml3d.to_joint_level(array))
+    np.testing.assert_array_equal(humanml3d.from_joint_level(tokens).numpy(), array)
+
+
+def test_normalised_tokens_are_the_tokens_of_normalised_columns(published, data):
+    vectors, _ = published
+    mean, std = (np.load(data(f"humanml3d/{name}.npy")) for name in ("Mean", "Std"))
+    tokens = [humanml3d.to_joint_level(a) for a in (vectors, mean, std, (vectors - mean) / std)]
+    normalised = (tokens[0] - tokens[1]) / tokens[2]
+    np.testing.assert_allclose(normalised[:, 1:], tokens[3][:, 1:], atol=2e-5)
+    np.testing.assert_allclose(normalised[:, 0, :11], tokens[3][:, 0, :11], atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("call", "shape", "sentence"),
+    [
+        (humanml3d.to_joint_level, (5, 264), "263 columns"), (humanml3d.from_joint_level, (5, 264), "22, 12"),
+        (humanml3d.from_joint_level, (12,), "22, 12"),
+    ],
+)  # fmt: skip
+def test_wrong_token_shapes_are_said(call, shape, sentence):
+    with pytest.raises(MotionError, match=sentence):
+        call(np.zeros(shape))
