@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 
 import numpy as np
@@ -12,7 +13,7 @@ from mmdm_engine import Motion, MotionError, Skeleton, baselines, evaluate, metr
 from mmdm_engine import rotations as rot
 from mmdm_engine.baselines import Filter
 from mmdm_engine.metrics import Score
-from mmdm_engine.pack import Pack
+from mmdm_engine.pack import Pack, resample
 
 FPS = 60.0
 
@@ -81,7 +82,7 @@ def test_windows_are_even_repeatable_and_inside_their_clips(pack, count):
     frames = 50
     windows = evaluate.cut(pack, 30.0, frames, count)
     again = evaluate.cut(pack, 30.0, frames, count)
-    total = sum(max(0, len(evaluate.resample(m, 30.0)) - frames + 1) for m in pack)
+    total = sum(max(0, len(resample(m, 30.0)) - frames + 1) for m in pack)
     assert min(count, total) <= len(windows) <= max(1.5 * count, 1)
     assert all(len(w.motion) == frames for w in windows)
     assert all((a.motion.root == b.motion.root).all() for a, b in zip(windows, again, strict=True))
@@ -333,8 +334,56 @@ def test_refine_command_prints_the_tuned_settings(pack_path, capsys):
 
 @pytest.mark.parametrize(
     "words",
-    [["--gaps", "five"], ["--gaps", "0"], ["--fps", "-3"], ["--fps", "nan"], ["--windows", "0"], ["--gaps", "4000"]],
+    [
+        ["--gaps", "five"],
+        ["--gaps", "0"],
+        ["--fps", "-3"],
+        ["--fps", "nan"],
+        ["--windows", "0"],
+        ["--gaps", "4000"],
+        ["--seeds", "0"],
+    ],
 )
 def test_bad_options_are_one_sentence(pack_path, words):
     with pytest.raises(MotionError):
         _run("inbetween", "--data", str(pack_path), "--prior", "none", *words)
+
+
+def test_seeds_measure_other_windows_and_report_their_mean_and_spread(pack_path, capsys, tmp_path):
+    table, picture = tmp_path / "table.csv", tmp_path / "picture.png"
+    words = ["inbetween", "--data", str(pack_path), "--gaps", "6,9", "--windows", "12", "--prior", "none"]
+    assert _run(*words, "--json") == 0
+    once = json.loads(capsys.readouterr().out)
+    assert "over_seeds" not in once
+    assert _run(*words, "--seeds", "3", "--csv", str(table), "--plot", str(picture), "--json") == 0
+    thrice = json.loads(capsys.readouterr().out)
+    assert thrice["cases"][1]["figures"] == once["cases"][1]["figures"]  # the first seed is the plain run
+    rows = list(csv.DictReader(table.open()))
+    own = [r for r in rows if (r["gap"], r["figure"], r["method"]) == ("9", "mpjpe_mm", "bezier")]
+    values = [float(r["value"]) for r in own]
+    assert [r["seed"] for r in own] == ["0", "1", "2"]
+    assert len(set(values)) == 3
+    assert values[0] == once["cases"][1]["figures"]["mpjpe_mm"]["values"]["bezier"]
+    entry = next(e for e in thrice["over_seeds"] if (e["gap"], e["figure"], e["method"]) == (9, "mpjpe_mm", "bezier"))
+    assert entry["mean"] == pytest.approx(np.mean(values))
+    assert entry["deviation"] == pytest.approx(np.std(values, ddof=1))
+    assert entry["ratio_mean"] == pytest.approx(np.mean([float(r["ratio"]) for r in own]))
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_refinement_over_seeds_as_table_csv_and_picture(pack_path, capsys, tmp_path):
+    table, picture = tmp_path / "table.csv", tmp_path / "picture.png"
+    words = ["refine", "--data", str(pack_path), "--windows", "4", "--prior", "none", "--seeds", "2"]
+    assert _run(*words, "--csv", str(table), "--plot", str(picture)) == 0
+    assert "standard deviation over 2 seeds" in capsys.readouterr().out
+    moved = [r for r in csv.DictReader(table.open()) if r["figure"] == "clean_input_moves_mm"]
+    assert {r["method"] for r in moved} == {"noisy", *(f.kind for f in evaluate.TUNED)}
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(("option", "name"), [("--csv", "table.csv"), ("--plot", "picture.png"), ("--plot", "p.odd")])
+def test_a_file_that_cannot_be_written_is_one_sentence(pack_path, tmp_path, option, name):
+    place = tmp_path / name if name == "p.odd" else tmp_path / "nowhere" / name
+    words = ["inbetween", "--data", str(pack_path), "--gaps", "5", "--windows", "4", "--prior", "none"]
+    with pytest.raises(MotionError, match=option):
+        _run(*words, option, str(place))

@@ -1,0 +1,208 @@
+"""Jitter taken out by the prior and by filters, each kind tuned on training data."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import baselines
+from .. import rotations as rot
+from ..baselines import Filter
+from ..contract import Motion
+from ..metrics import Score
+from ..pack import Pack
+from .entry import Evaluation, Progress, Report, Request, Row
+from .figures import categories, clean_figures, mean_mpjpe, summary
+from .tables import category_table, figures_table, rows_of
+from .windows import clips_of, cut, in_batches
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from rich.console import Console
+
+REFINE_SECONDS = 3.0
+"""Length of a window."""
+NOISE_DEGREES, NOISE_METRES = 5.0, 0.02
+"""Per axis of the rotation vector, and of the root."""
+
+Clean = Callable[[list[Motion]], list[Motion]]
+"""A method of refinement."""
+
+TUNED: tuple[Filter, ...] = (
+    Filter("savitzky_golay", {"window": 0.37, "order": 1}, {"window": 0.3, "order": 1}),
+    Filter("butterworth", {"cutoff": 1.75, "order": 2}, {"cutoff": 2, "order": 2}),
+    Filter("gaussian", {"sigma": 0.1}, {"sigma": 0.08}),
+    Filter("one_euro", {"min_cutoff": 0.5, "beta": 2}, {"min_cutoff": 0.01, "beta": 12}),
+)
+"""Every kind of filter at the noise above and 30 fps, tuned for MPJPE; the best first."""
+
+
+def prior_cleaner(prior: str | None, device: str) -> Clean:
+    """Our refinement prior, not told the level of the noise, without the foot lock."""
+    from ..priors.refinement import refine_many
+
+    def clean(motions: list[Motion]) -> list[Motion]:
+        return refine_many(motions, lock_feet=False, prior=prior, device=device)
+
+    return clean
+
+
+def add_noise(motion: Motion, seed: int, degrees: float = NOISE_DEGREES, metres: float = NOISE_METRES) -> Motion:
+    """Jitter as in a bad capture: a normal rotation vector per joint and frame on the right, a normal root shift.
+
+    degrees: per axis of the rotation vector. metres: per axis of the root.
+    """
+    rng = np.random.default_rng(seed)
+    turn = rng.normal(scale=np.radians(degrees), size=(len(motion), 22, 3))
+    turn[:, ~motion.skeleton.exists] = 0
+    rotations = rot.continuous(rot.multiply(motion.rotations.astype(np.float64), rot.exp(turn)))
+    root = motion.root + rng.normal(scale=metres, size=(len(motion), 3))
+    return motion.with_frames(rotations, root)
+
+
+def tune_filters(
+    pack: Pack,
+    fps: float = 30.0,
+    count: int = 200,
+    degrees: float = NOISE_DEGREES,
+    metres: float = NOISE_METRES,
+    progress: Progress | None = None,
+) -> list[tuple[Filter, float]]:
+    """Every kind of filter with its best settings on this pack, and the MPJPE in mm that it reaches; best first."""
+    clean = [w.motion for w in cut(pack, fps, round(REFINE_SECONDS * fps), count)]
+    noisy = [add_noise(m, 10_000 + i, degrees, metres) for i, m in enumerate(clean)]
+    found = []
+    for kind in baselines.FILTERS:
+
+        def report(done: int, of: int, kind: str = kind) -> None:
+            if progress:
+                progress(f"tuning {kind}", done, of)
+
+        found.append(baselines.tune(kind, noisy, clean, mean_mpjpe, report))
+    return sorted(found, key=lambda pair: pair[1])
+
+
+def refine(
+    pack: Pack,
+    fps: float = 30.0,
+    count: int = 120,
+    filters: Sequence[Filter] | None = None,
+    ours: Clean | None = None,
+    degrees: float = NOISE_DEGREES,
+    metres: float = NOISE_METRES,
+    progress: Progress | None = None,
+    seed: int = 0,
+) -> Report:
+    """Figures for noisy input, every filter and ours; ratios refer to the filter that is named first (the best)."""
+    filters = TUNED if filters is None else filters
+    windows = cut(pack, fps, round(REFINE_SECONDS * fps), count, seed)
+    clean = [w.motion for w in windows]
+    noisy = [add_noise(m, 1_000_000 * seed + i, degrees, metres) for i, m in enumerate(clean)]
+    cleaners: dict[str, Clean] = {"noisy": list, **{f.kind: f for f in filters}}
+    if ours is not None:
+        cleaners["ours"] = ours
+    figures: dict[str, dict[str, Score]] = {}
+    moved: dict[str, float] = {}
+    seconds: dict[str, float] = {}
+    for name, cleaner in cleaners.items():
+
+        def report(done: int, of: int, name: str = name) -> None:
+            if progress:
+                progress(name, done, of)
+
+        begun = time.perf_counter()
+        figures[name] = clean_figures(clean, in_batches(cleaner, noisy, report))
+        seconds[name] = (time.perf_counter() - begun) / len(clean)
+        moved[name] = 0.0 if name == "noisy" else mean_mpjpe(clean, in_batches(cleaner, clean, report))
+    clips = clips_of(windows)
+    reference = filters[0].kind
+    return {
+        "fps": fps,
+        "noise_degrees": degrees,
+        "noise_metres": metres,
+        "windows": len(windows),
+        "clips": len(set(clips)),
+        "seconds_per_window": seconds,
+        "filters": [{"kind": f.kind, "rotation": dict(f.rotation), "root": dict(f.root)} for f in filters],
+        "best_filter": reference,
+        "figures": summary(figures, clips, reference, [f.kind for f in filters]),
+        "clean_input_moves_mm": moved,
+        "categories": categories(figures, windows, reference, ["mpjpe_mm", "angle_deg"]),
+    }
+
+
+# --- command --------------------------------------------------------------------------------------------------------
+
+
+def add_noise_arguments(parser: argparse.ArgumentParser) -> None:
+    """How strong the noise is."""
+    parser.add_argument("--noise", type=float, default=NOISE_DEGREES, help="degrees per axis (default %(default)s)")
+    parser.add_argument(
+        "--root-noise", type=float, default=100 * NOISE_METRES, help="cm per axis (default %(default)s)"
+    )
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_noise_arguments(parser)
+    parser.add_argument(
+        "--tune-data",
+        type=Path,
+        metavar="PACK.npz",
+        help="tune the filters on this training pack instead of taking the settings kept here",
+    )
+
+
+def _measure(request: Request) -> Report:
+    args, progress = request.args, request.progress
+    degrees, metres = args.noise, args.root_noise / 100
+    tuning, filters = request.tuning(), None
+    if tuning:
+        filters = [f for f, _ in tune_filters(tuning, args.fps, 200, degrees, metres, progress)]
+    cleaner = prior_cleaner(request.prior, args.device) if request.ours else None
+    return refine(
+        request.pack, args.fps, args.windows or 120, filters, cleaner, degrees, metres, progress, request.seed
+    )
+
+
+def _show(report: Mapping[str, Any], console: Console) -> None:
+    title = (
+        f"noise {report['noise_degrees']:g}° and {100 * report['noise_metres']:g} cm per axis "
+        f"at {report['fps']:g} fps: {report['windows']} windows of {report['clips']} clips"
+    )
+    console.print(figures_table(title, report["figures"], report["best_filter"]))
+    for f in report["filters"]:
+        console.print(f"  {Filter(f['kind'], f['rotation'], f['root'])}")
+    moved = ", ".join(f"{k} {v:.2f} mm" for k, v in report["clean_input_moves_mm"].items() if k != "noisy")
+    console.print(f"clean input moves by: {moved}")
+    if report["categories"]:
+        console.print(category_table(report["categories"], report["best_filter"]))
+
+
+def _rows(report: Mapping[str, Any]) -> list[Row]:
+    rows = rows_of(report["figures"], report["best_filter"], fps=report["fps"])
+    for method, moved in report["clean_input_moves_mm"].items():
+        rows.append({"fps": report["fps"], "figure": "clean_input_moves_mm", "method": method, "value": moved})
+    return rows
+
+
+def _draw(report: Mapping[str, Any], figure: Figure) -> None:
+    """A bar per method in every figure, as a ratio to the best filter."""
+    names, reference = ("mpjpe_mm", "accel_mm", "angle_deg", "leaf_angle_deg"), report["best_filter"]
+    figure.set_size_inches(4 * len(names), 4)
+    for panel, name in zip(figure.subplots(1, len(names)), names, strict=True):
+        values = {m: v for m, v in report["figures"][name]["values"].items() if m != "noisy"}
+        ratios = [v / values[reference] for v in values.values()]
+        panel.bar_label(panel.bar(list(values), ratios), fmt="%.2f")
+        panel.axhline(1, color="black", linewidth=0.8, linestyle=":")
+        panel.tick_params(axis="x", rotation=45)
+        panel.set_title(f"{name} / {reference}")
+
+
+REFINEMENT = Evaluation(
+    "take jitter out beside filters that were tuned for it", _add_arguments, _measure, _show, _rows, _draw
+)
