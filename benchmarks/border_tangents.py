@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a checkout th
 import torch
 
 from mmdm_engine.evaluate import machine
-from mmdm_engine.model.config import ENCODERS
+from mmdm_engine.model.config import ENCODERS, to_dict
 from mmdm_engine.pack import Pack
 from mmdm_engine.priors import border
 from mmdm_engine.training import losses
@@ -32,7 +32,7 @@ def train(clips: Clips, held_out: Clips, steps: int) -> dict[str, float]:
     """A short training from nothing; the ratios it reaches."""
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(0)
-    task = InbetweenTask(ENCODERS["product"], losses.Weights())
+    task = InbetweenTask({"kaa": to_dict(ENCODERS["product"])})
     task.prepare(clips, generator, batches=60)
     rate = Recipe().learning_rate
     optimizer = torch.optim.AdamW(task.parameters(), rate, betas=(0.9, 0.98))

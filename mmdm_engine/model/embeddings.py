@@ -26,23 +26,32 @@ class Codes(nn.Module):
     """Joint, time and step codes for tokens of one width; added before every processing step.
 
     Time enters as Fourier features of seconds from the window's centre, and the frame step as log2 of its ratio to
-    1/30 s, so that one network serves every frame rate.
+    1/30 s, so that one network serves every frame rate. A label's vector of ``label`` components, where there is one,
+    joins the step code (Eq. 11's ``v``); its projection starts at zero, so a prior can be continued with labels.
     """
 
     frequencies: Tensor
 
-    def __init__(self, dim: int, joints: int | None):
+    def __init__(self, dim: int, joints: int | None, label: int = 0):
         super().__init__()
         self.register_buffer("frequencies", 2.0 ** torch.arange(-3, 5).float() * 0.5, persistent=False)
         self.joint = nn.Parameter(0.02 * torch.randn(joints, dim)) if joints else None
         self.time = nn.Linear(2 * len(self.frequencies) + 1, dim)
         self.step = nn.Sequential(nn.Linear(64, dim), nn.SiLU(), nn.Linear(dim, dim))
+        self.label = nn.Linear(label, dim, bias=False) if label else None
+        if self.label is not None:
+            nn.init.zeros_(self.label.weight)
 
-    def forward(self, seconds: Tensor, frame_step: Tensor, step: Tensor) -> Tensor:
-        """seconds (B, T), frame_step (B,) seconds, step (B,) → (B, T, dim), or (B, T, J, dim) with joints."""
+    def forward(self, seconds: Tensor, frame_step: Tensor, step: Tensor, label: Tensor | None = None) -> Tensor:
+        """seconds (B, T), frame_step (B,) seconds, step (B,), label (B, label) → (B, T, dim), or (B, T, J, dim).
+
+        Without a label, or with zeros for one, nothing is said about what is done.
+        """
         rate = torch.log2(frame_step * 30)[:, None, None].expand(-1, seconds.shape[1], 1)
         code = self.time(torch.cat([fourier(seconds, self.frequencies), rate], dim=-1))
         code = code + self.step(step_code(step, 64))[:, None]
+        if self.label is not None and label is not None:
+            code = code + self.label(label)[:, None]
         return code if self.joint is None else code[:, :, None] + self.joint
 
 

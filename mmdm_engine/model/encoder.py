@@ -23,7 +23,7 @@ class Encoder(nn.Module):
         kaa = config.kaa
         channels = config.features + config.state
         self.embed = nn.Linear(channels, kaa.joint_dim)
-        self.kaa = KAA(kaa, joints)
+        self.kaa = KAA(kaa, joints, config.label)
         wide = self.kaa.aggregates and kaa.joint_dim != kaa.pose_dim
         self.embed_pose = nn.Linear(joints * channels, kaa.pose_dim) if wide else None
         self.norm = nn.LayerNorm(kaa.joint_dim)
@@ -35,14 +35,22 @@ class Encoder(nn.Module):
                 nn.init.zeros_(layer.weight)
                 nn.init.zeros_(layer.bias)
 
-    def forward(self, features: Tensor, state: Tensor, step: Tensor, seconds: Tensor, frame_step: Tensor) -> Tensor:
+    def forward(
+        self,
+        features: Tensor,
+        state: Tensor,
+        step: Tensor,
+        seconds: Tensor,
+        frame_step: Tensor,
+        label: Tensor | None = None,
+    ) -> Tensor:
         """features (B, T, J, features), state (B, T, J, state), step (B,) int, seconds (B, T), frame_step (B,).
 
-        Returns (B, T, J, outputs).
+        label: (B, label), zeros or None where nothing is said. Returns (B, T, J, outputs).
         """
         x = torch.cat([features, state], dim=-1)
         pose_seed = self.embed_pose(x.flatten(2)) if self.embed_pose is not None else None
-        h, e = self.kaa(self.embed(x), seconds, frame_step, step, pose_seed)
+        h, e = self.kaa(self.embed(x), seconds, frame_step, step, pose_seed, label)
         y = self.read(self.norm(h))
         if self.read_pose is not None and self.norm_pose is not None and e is not None:
             y = y + self.read_pose(self.norm_pose(e)).view(y.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from ..masking import gap
 from . import store
 from .network import InbetweenNetwork, Progress
 from .selection import joint_columns, kept
-from .solve import Job, solve
+from .solve import Job, encoded, solve
 
 PRIOR = "inbetween"
 TAKE_STEPS = 8
@@ -33,6 +34,7 @@ def fill_gap(
     seed: int = 0,
     steps: int | None = None,
     label: str = "",
+    guidance: float = 1.0,
     one_sided: bool = False,
     lock_feet: bool = True,
     prior: str | Path | None = None,
@@ -47,6 +49,8 @@ def fill_gap(
     joints: generate only these (names or bool (22,)); the root position goes with the pelvis.
     takes: take 0 is the deterministic one-pass result; further takes use eight DDIM steps with seed + i.
     steps: DDIM steps for every take, 1 = one pass.
+    label: what is done in the gap, in words that the prior was trained with ("walk", "boxing"); "" = unsaid. guidance:
+        how much the label counts, 1 = as trained.
     one_sided: allow a range that touches the motion's first or last frame.
     lock_feet: hold planted feet still by two-bone IK, where the legs are generated.
     prior: weights by name or path. progress: called with (done, of).
@@ -55,8 +59,9 @@ def fill_gap(
     """
     hidden = _hidden(motion, start, stop, keep, joints, one_sided)
     network = _network(prior, device)
-    if label:
-        raise MotionError("This prior was trained without labels; leave the label empty.")
+    encoded(network, label)  # an unknown label is refused before anything is computed
+    if not (math.isfinite(guidance) and guidance >= 0):
+        raise MotionError(f"The guidance must be zero or a positive number, not {guidance}.")
     if takes < 1:
         raise MotionError("At least one take is needed.")
     results = []
@@ -69,7 +74,9 @@ def fill_gap(
             if progress is not None:
                 progress(take * of + done, takes * of)
 
-        solved = solve(network, [Job(motion, hidden)], steps=count, seed=seed + take, progress=tick)[0]
+        solved = solve(
+            network, [Job(motion, hidden)], steps=count, seed=seed + take, label=label, guidance=guidance, progress=tick
+        )[0]
         results.append(_finish(motion, hidden, *solved, lock_feet=lock_feet))
     return results
 

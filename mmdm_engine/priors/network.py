@@ -1,9 +1,12 @@
-"""The in-betweening and the refinement network: condition in, motion out, one batch of windows at a time."""
+"""The priors' networks: condition in, motion out, one batch of windows at a time.
+
+In-betweening and completion are one network with other weights: what is hidden differs, not how it is found.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +15,7 @@ from .. import rotations as rot
 from ..diffusion import Schedule, ddim
 from ..model.config import EncoderConfig, KAAConfig
 from ..model.encoder import Encoder
+from ..text import DIM, WordTable
 from . import border, residual
 from .window import TOKEN, Bodies, Frame, find_frame, seconds_from_centre, tokens
 
@@ -26,7 +30,7 @@ class Windows:
     rotations (B, T, 22, 4), root (B, T, 3): the base motion in the world, which is what is observed where something
     is, and the caller's guess (`baselines.interpolate`) elsewhere. observed (B, T, 23) bool: what is trusted. before,
     after (B, T, 23): seconds since and until a trusted value of the column. confidence (B, T, 22) in [0, 1].
-    frame_step (B,) seconds.
+    frame_step (B,) seconds. label (B, label): what is done, as the prior's `text.LabelEncoder` says it; None = unsaid.
     """
 
     rotations: Tensor
@@ -37,6 +41,7 @@ class Windows:
     confidence: Tensor
     bodies: Bodies
     frame_step: Tensor
+    label: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,7 @@ class Condition:
     hidden: Tensor  # (B, T, 22, 6) state channels to generate
     seconds: Tensor
     frame_step: Tensor
+    label: Tensor | None = None
 
 
 def _trusted_frames(observed: Tensor) -> Tensor:
@@ -71,7 +77,8 @@ def _encode(encoder: Encoder, condition: Condition, state: Tensor, step: Tensor)
     """The encoder's answer; while training on a GPU its arithmetic alone is bfloat16, never that of rotations."""
     kind = state.device.type
     with torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda" and encoder.training):
-        return encoder(condition.features, state, step, condition.seconds, condition.frame_step).float()
+        c = condition
+        return encoder(c.features, state, step, c.seconds, c.frame_step, c.label).float()
 
 
 class InbetweenNetwork(nn.Module):
@@ -80,17 +87,24 @@ class InbetweenNetwork(nn.Module):
     The base is SLERP and LERP between the nearest observed values of each column. Tokens describe the base, so that
     the observed context is read as it is; masks and times to the nearest trusted frame say what the base is worth.
     The answer is a free residual plus weighted continuations of the border velocities (see `border`).
+
+    words: the labels' vocabulary, see `text`; with none the network takes no labels.
     """
 
     FEATURES = TOKEN + 6 + border.COUNT * residual.STATE
     OUTPUTS = residual.STATE + 2 * border.COUNT
 
-    def __init__(self, kaa: KAAConfig):
+    def __init__(self, kaa: KAAConfig, words: Sequence[str] = ()):
         super().__init__()
-        self.config = EncoderConfig(kaa, self.FEATURES, residual.STATE, self.OUTPUTS)
+        self.text = WordTable(words) if words else None
+        self.config = EncoderConfig(kaa, self.FEATURES, residual.STATE, self.OUTPUTS, DIM if words else 0)
         self.encoder = Encoder(self.config)
         self.scale = residual.GapScale()
         self.schedule = Schedule(STEPS, "cosine", zero_terminal_snr=True)
+
+    def settings(self) -> dict[str, list[str]]:
+        """What besides its KAA sizes it takes to build this network again."""
+        return {"words": list(self.text.words) if self.text else []}
 
     def condition(self, windows: Windows) -> Condition:
         """Everything about the windows that does not depend on the diffusion step."""
@@ -123,6 +137,7 @@ class InbetweenNetwork(nn.Module):
         return Condition(
             frame, base_rotations, base_hips, features, tangents, scale,
             residual.columns(~observed), seconds_from_centre(observed.shape[1], windows.frame_step), windows.frame_step,
+            windows.label,
         )  # fmt: skip
 
     def predict(self, condition: Condition, state: Tensor, step: Tensor) -> Tensor:
@@ -133,16 +148,26 @@ class InbetweenNetwork(nn.Module):
 
     def sample(
         self, condition: Condition, steps: int = 1, generator: torch.Generator | None = None,
-        progress: Progress | None = None,
+        progress: Progress | None = None, guidance: float = 1.0,
     ) -> Tensor:  # fmt: skip
-        """Unscaled residual (B, T, 22, 6). One step is the deterministic read-out; more draw another take."""
+        """Unscaled residual (B, T, 22, 6). One step is the deterministic read-out; more draw another take.
+
+        guidance: classifier-free guidance (Ho & Salimans 2022). 1 = the label as trained; more exaggerates what the
+            label changes, at the cost of a second pass.
+        """
+        unlabelled = replace(condition, label=None)
         batch = len(condition.features)
         noise = torch.zeros_like(condition.scale)
         if steps > 1:
             noise = torch.randn(noise.shape, generator=generator).to(noise)
 
         def predict(x: Tensor, step: int) -> Tensor:
-            return self.predict(condition, x, torch.full((batch,), step, device=x.device))
+            at = torch.full((batch,), step, device=x.device)
+            said = self.predict(condition, x, at)
+            if guidance == 1 or condition.label is None:
+                return said
+            unsaid = self.predict(unlabelled, x, at)
+            return unsaid + guidance * (said - unsaid)
 
         state = ddim(
             predict, noise * condition.hidden, self.schedule, self.schedule.spaced(steps),
@@ -170,6 +195,10 @@ class RefinementNetwork(nn.Module):
         super().__init__()
         self.config = EncoderConfig(kaa, self.FEATURES, 0, self.OUTPUTS)
         self.encoder = Encoder(self.config)
+
+    def settings(self) -> dict[str, list[str]]:
+        """What besides its KAA sizes it takes to build this network again: nothing."""
+        return {}
 
     @staticmethod
     def smooth(values: Tensor, frame_step: Tensor, width: float) -> Tensor:
@@ -234,6 +263,7 @@ class RefinementNetwork(nn.Module):
 Network = InbetweenNetwork | RefinementNetwork
 NETWORKS: dict[str, type[InbetweenNetwork] | type[RefinementNetwork]] = {
     "inbetween": InbetweenNetwork,
+    "completion": InbetweenNetwork,
     "refinement": RefinementNetwork,
 }
 

@@ -51,7 +51,8 @@ class GapScale(nn.Module):
     """RMS of the interpolation residual by gap length, phase and channel; measured on training data, kept with it.
 
     A gap of g seconds between two trusted frames at phase p ∈ (0, 1) is looked up bilinearly in (log g, p); a value
-    that is trusted on one side only, in log seconds from that side.
+    that is trusted on one side only, in log seconds from that side; one that is trusted nowhere in the window has one
+    value per channel, that of the whole motion about the rest pose.
     """
 
     GAPS = 16
@@ -59,11 +60,13 @@ class GapScale(nn.Module):
     SHORTEST, LONGEST = 0.03, 10.0
     two_sided: Tensor
     one_sided: Tensor
+    unseen: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("two_sided", torch.ones(self.GAPS, self.PHASES, 22, STATE))
         self.register_buffer("one_sided", torch.ones(self.GAPS, 22, STATE))
+        self.register_buffer("unseen", torch.ones(22, STATE))
 
     def _gap_index(self, seconds: Tensor) -> Tensor:
         low, high = math.log(self.SHORTEST), math.log(self.LONGEST)
@@ -109,7 +112,8 @@ class GapScale(nn.Module):
             single = self.one_sided[..., channels]
             lone = (1 - g.frac())[..., None] * single[cell, index]
             lone = lone + g.frac()[..., None] * single[(cell + 1).clamp(max=self.GAPS - 1), index]
-            scale = torch.where(both[..., None], scale, torch.where(one[..., None], lone, torch.zeros_like(lone)))
+            never = (torch.isinf(b) & torch.isinf(a))[..., None] * self.unseen[index][:, channels]
+            scale = torch.where(both[..., None], scale, torch.where(one[..., None], lone, never))
             out.append(scale)
         shift = torch.zeros_like(out[0])
         shift[:, :, :1] = out[1]
@@ -120,6 +124,7 @@ class GapScale(nn.Module):
         shape = (self.GAPS, self.PHASES, 22, STATE)
         total, count = torch.zeros(shape), torch.zeros(shape)
         total_one, count_one = torch.zeros(self.GAPS, 22, STATE), torch.zeros(self.GAPS, 22, STATE)
+        total_none, count_none = torch.zeros(1, 22, STATE), torch.zeros(1, 22, STATE)
         for state, before, after in batches:
             for part in (0, 1):
                 columns_ = slice(0, 22) if part == 0 else slice(22, 23)
@@ -138,8 +143,13 @@ class GapScale(nn.Module):
                 place_one = (self._gap_index(side[one]).round().long(), joint[one])
                 total_one[..., channels].index_put_(place_one, square[one], accumulate=True)
                 count_one[..., channels].index_put_(place_one, torch.ones_like(square[one]), accumulate=True)
+                none = torch.isinf(b) & torch.isinf(a)
+                place_none = (torch.zeros_like(joint[none]), joint[none])
+                total_none[..., channels].index_put_(place_none, square[none], accumulate=True)
+                count_none[..., channels].index_put_(place_none, torch.ones_like(square[none]), accumulate=True)
         self.two_sided.copy_(_filled(total, count))
         self.one_sided.copy_(_filled(total_one, count_one))
+        self.unseen.copy_(_filled(total_none, count_none)[0])
 
 
 def _filled(total: Tensor, count: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from scipy.interpolate import CubicSpline, PchipInterpolator
 
 from .. import rotations as rot
 from ..baselines import interpolate
-from ..contract import Motion
+from ..contract import Motion, MotionError
 from ..contract.chains import runs
 from ..masking import nearest_trusted
 from .network import InbetweenNetwork, Progress, Windows
@@ -62,6 +62,30 @@ class Span:
     stop: int
 
 
+@dataclass(frozen=True)
+class Sampling:
+    """How the network is read out. steps, seed: of DDIM. label (1, label): what is done, None = unsaid."""
+
+    steps: int = 1
+    seed: int = 0
+    label: torch.Tensor | None = None
+    guidance: float = 1.0
+
+    def labels(self, count: int) -> torch.Tensor | None:
+        """The label for each of ``count`` windows."""
+        return None if self.label is None else self.label.expand(count, -1)
+
+
+def encoded(network: InbetweenNetwork, label: str) -> torch.Tensor | None:
+    """A label as the network's vector (1, label); None for the empty one. Raises `MotionError` for an unknown one."""
+    if not label.strip():
+        return None
+    if network.text is None:
+        raise MotionError("This prior was trained without labels; leave the label empty.")
+    with torch.inference_mode():
+        return network.text.encode([label])
+
+
 def longest_run(hidden: np.ndarray) -> int:
     """Length in frames of the longest run of hidden values in any column."""
     padded = np.zeros((len(hidden) + 2, hidden.shape[1]), np.int8)
@@ -100,17 +124,26 @@ def solve(
     *,
     steps: int = 1,
     seed: int = 0,
+    label: str = "",
+    guidance: float = 1.0,
     progress: Progress | None = None,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Generate what is hidden. Returns (rotations (T, 22, 4), root (T, 3)) float64 per job; observed entries as given.
 
     The base of every window is the interpolation over the whole motion, so residuals of overlapping windows can be
-    averaged before they are applied.
+    averaged before they are applied. label, guidance: what is done, and how much more than trained it is to count.
     """
+    return _solve_jobs(network, jobs, Sampling(steps, seed, encoded(network, label), guidance), progress)
+
+
+def _solve_jobs(
+    network: InbetweenNetwork, jobs: Sequence[Job], sampling: Sampling, progress: Progress | None
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Long runs coarse to fine, then everything at each take's own rate."""
     coarse = [(i, run) for i, job in enumerate(jobs) for run in runs(job.hidden.any(axis=1)) if _stride(job, run)]
     parts, rest = [], [job.hidden.any(axis=1) for job in jobs]
     for stage, (i, run) in enumerate(coarse):
-        known = _coarse_first(network, jobs[i], run, steps, seed, _share(progress, stage, len(coarse) + 1))
+        known = _coarse_first(network, jobs[i], run, sampling, _share(progress, stage, len(coarse) + 1))
         if known is not None:
             rows = np.zeros(len(rest[i]), bool)
             rows[slice(*run)] = True
@@ -120,7 +153,7 @@ def solve(
 
     out = [job.base() for job in jobs]
     for part, (rotations, root) in zip(
-        parts, _solve_parts(network, parts, steps, seed, _share(progress, len(coarse), len(coarse) + 1)), strict=True
+        parts, _solve_parts(network, parts, sampling, _share(progress, len(coarse), len(coarse) + 1)), strict=True
     ):
         out[part.of][0][part.rows] = rotations[part.rows]
         out[part.of][1][part.rows] = root[part.rows]
@@ -135,7 +168,7 @@ def _share(progress: Progress | None, stage: int, stages: int) -> Progress | Non
 
 
 def _solve_parts(
-    network: InbetweenNetwork, parts: Sequence[Part], steps: int, seed: int, progress: Progress | None
+    network: InbetweenNetwork, parts: Sequence[Part], sampling: Sampling, progress: Progress | None
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """One pass of the network over all windows of all parts, at each take's own rate."""
     bases, residuals, weights = [], [], []
@@ -152,10 +185,11 @@ def _solve_parts(
 
     batches = _batches(all_spans)
     device = next(network.parameters()).device
-    generator = torch.Generator().manual_seed(seed)
+    steps = sampling.steps
+    generator = torch.Generator().manual_seed(sampling.seed)
     total = max(len(batches), 1) * steps
     for done, batch in enumerate(batches):
-        windows = _windows(batch, parts, bases, times, device)
+        windows = replace(_windows(batch, parts, bases, times, device), label=sampling.labels(len(batch)))
 
         def tick(step: int, _: int, done: int = done) -> None:
             if progress is not None:
@@ -163,7 +197,7 @@ def _solve_parts(
 
         with torch.inference_mode():
             condition = network.condition(windows)
-            state = network.sample(condition, steps, generator, tick)
+            state = network.sample(condition, steps, generator, tick, sampling.guidance)
             back = rot.conjugate(condition.frame.turn)[:, None]
             shift = rot.rotate(back, state[:, :, 0, 3:]) * windows.bodies.leg[:, None, None]
         correction = state.cpu().double().numpy()
@@ -191,7 +225,7 @@ def _stride(job: Job, run: tuple[int, int]) -> float:
 
 
 def _coarse_first(
-    network: InbetweenNetwork, job: Job, run: tuple[int, int], steps: int, seed: int, progress: Progress | None
+    network: InbetweenNetwork, job: Job, run: tuple[int, int], sampling: Sampling, progress: Progress | None
 ) -> Job | None:
     """The job with what a coarser grid can tell about one run made known; None where the take is too short for it.
 
@@ -208,7 +242,7 @@ def _coarse_first(
     )
     if small is None:
         return None
-    solved = solve(network, [small], steps=steps, seed=seed, progress=progress)[0]
+    solved = _solve_jobs(network, [small], sampling, progress)[0]
     turn, shift = _upsampled(small, solved, grid, first, last)
     base = job.base()
     turned = rot.multiply(base[0][inside], rot.exp(turn))

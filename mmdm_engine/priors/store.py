@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from ..contract import MotionError
 from ..model.config import kaa_from_dict, to_dict
-from .network import NETWORKS, Network
+from .network import NETWORKS, InbetweenNetwork, Network
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 FORMAT = 1
@@ -41,7 +41,7 @@ def save(network: Network, kind: str, card: dict[str, Any], path: Path) -> None:
         name: (value if name.startswith("scale.") else value.half()).detach().contiguous().cpu()
         for name, value in network.state_dict().items()
     }
-    card = {"format": FORMAT, "kind": kind, "kaa": to_dict(network.config.kaa), **card}
+    card = {"format": FORMAT, "kind": kind, "kaa": to_dict(network.config.kaa), **network.settings(), **card}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     save_file(tensors, partial)
@@ -68,11 +68,17 @@ def read_card(path: Path) -> dict[str, Any]:
     return card
 
 
+def build(kind: str, about: dict[str, Any]) -> Network:
+    """An untrained network of a kind from what a card or a run's record says of it: ``kaa`` and its settings."""
+    settings = {"words": about.get("words", ())} if NETWORKS[kind] is InbetweenNetwork else {}
+    return NETWORKS[kind](kaa_from_dict(about["kaa"]), **settings)
+
+
 @lru_cache(maxsize=8)
-def _load(path: Path, changed: int, device: str) -> Network:
+def _load(path: Path, changed: int, device: str) -> tuple[str, Network]:
     card = read_card(path)
     try:
-        network = NETWORKS[card["kind"]](kaa_from_dict(card["kaa"]))
+        network = build(card["kind"], card)
         tensors = {name: value.float() for name, value in load_file(path).items()}
         network.load_state_dict(tensors)
     except (SafetensorError, RuntimeError, OSError, ValueError, KeyError, TypeError) as error:
@@ -80,15 +86,20 @@ def _load(path: Path, changed: int, device: str) -> Network:
         raise MotionError(f"The weights {path.name} are damaged ({reason}); install them again.") from None
     if not all(bool(torch.isfinite(v).all()) for v in tensors.values()):
         raise MotionError(f"The weights {path.name} hold NaN or infinite numbers; install them again.")
-    return network.to(device).eval().requires_grad_(False)
+    return card["kind"], network.to(device).eval().requires_grad_(False)
+
+
+def load_any(prior: str | Path, device: str = "auto") -> tuple[str, Network]:
+    """A prior's kind and its ready network, kept in memory for the next call."""
+    path = resolve(prior)
+    return _load(path, path.stat().st_mtime_ns, choose_device(device))
 
 
 def load(prior: str | Path, kind: str, device: str = "auto") -> Network:
     """A ready network, kept in memory for the next call. device: "auto", "cpu", "cuda", "mps"."""
-    path = resolve(prior)
-    network = _load(path, path.stat().st_mtime_ns, choose_device(device))
-    if not isinstance(network, NETWORKS[kind]):
-        raise MotionError(f"{path.name} is not a prior for {kind}; choose one that is.")
+    found, network = load_any(prior, device)
+    if found != kind:
+        raise MotionError(f"{Path(prior).name} is not a prior for {kind}; choose one that is.")
     return network
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,13 +19,16 @@ from ..priors.window import Bodies
 LOCOMOTION = re.compile(r"walk|run|jog|march|stride|locomotion|navigate|zombie", re.IGNORECASE)
 LOCOMOTION_SHARE = 0.35
 UNRELIABLE_CONTACT = ("uneven_ground", "props", "skeleton_assumed")
+HELD_OUT_SHARE = 0.08
+"""Share of a pack's frames that is kept apart for early stopping."""
+LabelIds = Callable[[Sequence[str]], Tensor]
 
 
 @dataclass(frozen=True)
 class Batch:
     """Clean windows: rotations (B, T, 22, 4), root (B, T, 3), frame_step (B,) seconds.
 
-    contact: (B,) bool, whether the feet of the source clip can be believed.
+    contact: (B,) bool, whether the feet of the source clip can be believed. label: (B, W) word rows, see `text`.
     """
 
     rotations: Tensor
@@ -31,14 +36,34 @@ class Batch:
     bodies: Bodies
     frame_step: Tensor
     contact: Tensor
+    label: Tensor
+
+
+def held_out_clips(pack: Pack) -> np.ndarray:
+    """(C,) bool: the clips kept apart, whole people where the pack names its subjects, else single clips.
+
+    People (or clips) are taken in the order of a hash of their name until `HELD_OUT_SHARE` of the frames is reached;
+    one who alone holds more than that share stays in training.
+    """
+    subjects = pack.extra.get("subjects")
+    owner = np.array(pack.names) if subjects is None else np.asarray(subjects).astype(str)
+    total = pack.length.sum()
+    chosen, share = np.zeros(len(pack), bool), 0.0
+    for name in sorted(set(owner), key=lambda n: (zlib.crc32(n.encode()), n)):
+        mine = owner == name
+        part = pack.length[mine].sum() / total
+        if part <= HELD_OUT_SHARE and share < HELD_OUT_SHARE:
+            chosen |= mine
+            share += part
+    return chosen
 
 
 class Clips:
     """All frames of a pack on one device.
 
-    held_out: use the clips kept apart for early stopping (True), the others (False), or all (None). The choice hangs
-        on each clip's name alone, about one in sixteen.
+    held_out: use the clips kept apart for early stopping (True), the others (False), or all (None).
     decoded: the pack's rotations and root where another part has decoded them already.
+    label_ids: turns the clips' labels into word rows (`text.WordTable.ids`); None = no labels.
     """
 
     def __init__(
@@ -47,15 +72,14 @@ class Clips:
         device: torch.device | str = "cpu",
         held_out: bool | None = False,
         decoded: tuple[Tensor, Tensor] | None = None,
+        label_ids: LabelIds | None = None,
     ):
         if len(set(pack.fps.tolist())) != 1:
             raise MotionError(f"{pack.path} mixes frame rates; make it again with one.")
         self.fps = float(pack.fps[0])
         self.device = torch.device(device)
-        chosen = [
-            i for i, name in enumerate(pack.names)
-            if held_out is None or (zlib.crc32(name.encode()) % 16 == 0) == held_out
-        ]  # fmt: skip
+        apart = held_out_clips(pack)
+        chosen = [i for i in range(len(pack)) if held_out is None or apart[i] == held_out]
         if not chosen:
             raise MotionError(f"{pack.path} has too few clips to train on; add more takes.")
         if decoded is None:
@@ -69,6 +93,9 @@ class Clips:
         self.length = torch.tensor(pack.length[chosen], device=self.device)
         self.offsets = torch.tensor(pack.offsets[chosen], device=self.device)
         self.exists = torch.tensor(pack.exists[chosen], device=self.device)
+        labels = [pack.labels[i] for i in chosen]
+        rows = label_ids(labels) if label_ids else torch.zeros((len(chosen), 0), dtype=torch.long)
+        self.label = rows.to(self.device)
         flags = pack.extra.get("flags")
         self.contact = torch.tensor(
             [flags is None or not any(f in str(flags[i]) for f in UNRELIABLE_CONTACT) for i in chosen],
@@ -81,10 +108,10 @@ class Clips:
         self.weight = torch.where(moving, frames * boost, frames)
 
     @classmethod
-    def split(cls, pack: Pack, device: torch.device | str) -> tuple[Clips, Clips]:
+    def split(cls, pack: Pack, device: torch.device | str, label_ids: LabelIds | None = None) -> tuple[Clips, Clips]:
         """The clips to train on and those held out, over one decoding of the frames."""
-        train = cls(pack, device)
-        return train, cls(pack, device, held_out=True, decoded=(train.rotations, train.root))
+        train = cls(pack, device, label_ids=label_ids)
+        return train, cls(pack, device, True, (train.rotations, train.root), label_ids)
 
     def __len__(self) -> int:
         return len(self.length)
@@ -120,7 +147,7 @@ class Clips:
         if augment:
             rotations, root, bodies = _mirror(rotations, root, bodies, uniform(batch) < 0.5)
             bodies = _proportions(bodies, uniform(batch, 4))
-        return Batch(rotations, root, bodies, 1 / fps, self.contact[clip])
+        return Batch(rotations, root, bodies, 1 / fps, self.contact[clip], self.label[clip])
 
 
 def _mirror(rotations: Tensor, root: Tensor, bodies: Bodies, which: Tensor) -> tuple[Tensor, Tensor, Bodies]:

@@ -6,7 +6,7 @@ import argparse
 import csv
 import json
 import subprocess
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``train``."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EXAMPLE
-    parser.add_argument("task", choices=["inbetween", "refinement"])
+    from . import NAMES
+
+    parser.add_argument("task", choices=NAMES)
     parser.add_argument("--data", type=Path, required=True, help="pack (.npz), see `python -m mmdm_engine pack`")
     parser.add_argument("--run", type=Path, required=True, help="folder for checkpoint, loss.csv and loss.png")
     parser.add_argument("--minutes", type=float, default=60, help="the whole budget; the learning rate follows it")
@@ -44,35 +46,28 @@ def run(args: argparse.Namespace) -> int:
     import torch
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from ..contract import MotionError
-    from ..model.config import ENCODERS, kaa_from_dict, to_dict
+    from ..pack import Pack
     from ..priors import store
     from ..priors.network import parameters
-    from . import loop, losses
+    from . import loop
     from .tasks import TASKS
 
     if args.threads:
         torch.set_num_threads(args.threads)
-    if args.size not in ENCODERS:
-        raise MotionError(f"There is no size {args.size}; choose one of {', '.join(ENCODERS)}.")
-    kaa = ENCODERS[args.size]
-    ledger: list[dict[str, Any]] = []
-    if args.init:
-        card = store.read_card(store.resolve(args.init))
-        kaa, ledger = kaa_from_dict(card["kaa"]), list(card.get("ledger", []))
-    kaa = replace(kaa, **dict(_override(item, kaa) for item in args.set))
-    about = _about(args, {"task": args.task, "kaa": to_dict(kaa), "init": args.init, "ledger": ledger})
-    kaa, ledger, resumed = kaa_from_dict(about["kaa"]), about["ledger"], (args.run / "checkpoint.pt").exists()
+    pack, kind = Pack.load(args.data), TASKS[args.task]
+    init = store.read_card(store.resolve(args.init)) if args.init else None
+    fresh = kind.configure(args.size, args.set, pack, init)
+    ledger = list(init.get("ledger", [])) if init else []
+    about = _about(args, {"task": args.task, **fresh, "init": args.init, "ledger": ledger})
+    ledger, resumed = about["ledger"], (args.run / "checkpoint.pt").exists()
     torch.manual_seed(args.seed)
-    weights = losses.Weights()
-    task = TASKS[args.task](kaa, weights)
-    if args.init and not resumed:
-        task.network.load_state_dict(store.load(args.init, args.task, "cpu").state_dict())  # type: ignore[arg-type]
+    task = kind(about)
+    measured = bool(args.init) and not resumed and task.start_from(args.init)
     recipe = loop.Recipe(
         minutes=args.minutes, max_minutes=args.max_minutes, learning_rate=args.learning_rate, seed=args.seed,
         compile=args.compile, **({"batch_frames": args.batch_frames} if args.batch_frames else {}),
     )  # fmt: skip
-    print(f"{args.task}: {parameters(task.network) / 1e6:.2f} M parameters, {to_dict(kaa)}", flush=True)
+    print(f"{args.task}: {parameters(task.network) / 1e6:.2f} M parameters, {fresh}", flush=True)
 
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"), TimeRemainingColumn()
@@ -90,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
                 bar.console.print(f"{progress.seconds / 60:6.1f} min  {text}  held out: {scores}")
 
         best, progress, speaks = loop.train(
-            task, args.data, args.run, recipe, resume=args.resume, prepare=not args.init, report=report
+            task, pack, args.run, recipe, resume=args.resume, prepare=not measured, report=report
         )
     if not speaks:
         return 0
@@ -100,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
             "date": date.today().isoformat(), "device": _device(), "minutes": round(progress.seconds / 60, 1),
             "steps": progress.step, "windows": progress.windows, "data": args.data.name, "seed": args.seed,
             "learning_rate": args.learning_rate, "batch_frames": recipe.batch_frames, "revision": _revision(),
-            "init": about["init"], "loss_weights": asdict(weights),
+            "init": about["init"], "loss_weights": asdict(task.weights),
         }  # fmt: skip
         card = {
             "licence": "GPL-3.0-or-later",
@@ -108,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
             if args.data.parent.name == "cmu" else args.data.name,
             "parameters": parameters(task.network), "ledger": [*ledger, entry],
         }  # fmt: skip
-        store.save(best.network, args.task, card, args.export)  # type: ignore[arg-type]
+        store.save(best.network, args.task, card, args.export)
         print(f"wrote {args.export} and its model card")
     return 0
 
@@ -131,16 +126,6 @@ def _about(args: argparse.Namespace, fresh: dict[str, Any]) -> dict[str, Any]:
     if about["task"] != args.task:
         raise MotionError(f"{args.run} holds a run of {about['task']}; choose another folder for {args.task}.")
     return about
-
-
-def _override(item: str, kaa: Any) -> tuple[str, Any]:
-    from ..contract import MotionError
-
-    name, _, text = item.partition("=")
-    if name not in {f.name for f in fields(kaa)}:
-        raise MotionError(f"The network has no field {name}; it has {', '.join(f.name for f in fields(kaa))}.")
-    kind = type(getattr(kaa, name))
-    return name, text.lower() == "true" if kind is bool else kind(text)
 
 
 def plot(table: Path, out: Path) -> None:

@@ -1,4 +1,4 @@
-"""What training hides and spoils: gap schedules for in-betweening, noise for refinement."""
+"""What training hides and spoils: gap schedules for in-betweening, lost limbs for completion, noise for refinement."""
 
 from __future__ import annotations
 
@@ -25,11 +25,20 @@ BANK = 8192
 
 
 @dataclass(frozen=True)
-class Gaps:
-    """A bank of schedules, drawn once: what each window may see. observed (N, FRAMES, 23) bool, fps (N,)."""
+class Schedules:
+    """A bank of masks, drawn once: what each window may see. observed (N, FRAMES, 23) bool, fps (N,)."""
 
     observed: Tensor
     fps: Tensor
+
+    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """observed (count, FRAMES, 23) and fps (count,)."""
+        index = torch.randint(len(self.fps), (count,), generator=generator)
+        return self.observed[index], self.fps[index]
+
+
+class Gaps(Schedules):
+    """What in-betweening sees."""
 
     @classmethod
     def make(cls, seed: int = 0, count: int = BANK) -> Gaps:
@@ -55,10 +64,63 @@ class Gaps:
                     mask[:] = mask[::-1].copy()
         return cls(torch.from_numpy(observed), torch.from_numpy(fps).float())
 
-    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """observed (count, FRAMES, 23) and fps (count,)."""
-        index = torch.randint(len(self.fps), (count,), generator=generator)
-        return self.observed[index], self.fps[index]
+
+PARTS: tuple[tuple[int, ...], ...] = (
+    *LIMBS,
+    *(limb[1:] for limb in LIMBS),  # from the knee, from the shoulder
+    (12, 15), (15,), (7, 10, 8, 11), (20, 21), (13, 16, 18, 20, 14, 17, 19, 21), (3, 6, 9),
+    (1, 4, 7, 10, 2, 5, 8, 11), (0, 1, 4, 7, 10, 2, 5, 8, 11),
+)  # fmt: skip
+"""What capture loses together: limbs and their ends, head, feet, hands, arms, torso, all below the waist."""
+
+
+class Losses(Schedules):
+    """What completion sees: a body of which parts are missing for a while, or for the whole window."""
+
+    @classmethod
+    def make(cls, seed: int = 0, count: int = BANK) -> Losses:
+        """Parts lost for runs of frames, at an end, throughout; joints lost at random; a few whole poses."""
+        random = np.random.default_rng(seed)
+        observed = np.ones((count, FRAMES, 23), bool)
+        fps = np.empty(count)
+        for mask, n in zip(observed, range(count), strict=True):
+            fps[n] = random.choice(FPS)
+            kind = random.choice(["part", "joints", "scattered", "pose"], p=[0.66, 0.16, 0.12, 0.06])
+            if kind == "scattered":  # the paper's pattern B: each token on its own
+                mask[:, :22] = random.random((FRAMES, 22)) >= random.random() * 0.6
+                mask[:, 22] = mask[:, 0]
+                mask[int(random.integers(FRAMES))] = True
+                continue
+            for _ in range(1 if random.random() < 0.7 else 2):
+                lost = np.zeros(23, bool)
+                if kind == "part":
+                    lost[list(PARTS[random.choice(len(PARTS), p=_PART_SHARE)])] = True
+                elif kind == "joints":
+                    lost[:22] = random.random(22) < random.random() * 0.6
+                else:
+                    lost[:] = True
+                lost[22] = lost[0]
+                start, stop = _run(kind, random)
+                if lost[22]:  # the body's place must be known somewhere
+                    start, stop = max(start, 12), min(stop, FRAMES - 12)
+                mask[start:stop, lost] = False
+        return cls(torch.from_numpy(observed), torch.from_numpy(fps).float())
+
+
+_PART_SHARE = np.array([3.0] * 4 + [1.0] * 4 + [0.7] * 2 + [1.0] * 6)
+_PART_SHARE /= _PART_SHARE.sum()
+
+
+def _run(kind: str, random: np.random.Generator) -> tuple[int, int]:
+    """Frames [start, stop) for which something is lost: inside, reaching an end, or throughout."""
+    place = random.choice(["inside", "end", "all"], p=[0.6, 0.15, 0.25] if kind != "pose" else [1, 0, 0])
+    if place == "all":
+        return 0, FRAMES
+    length = 4 + round(random.random() ** 1.2 * (LONGEST - 4))
+    if place == "inside":
+        start = int(random.integers(8, max(9, FRAMES - 8 - length)))
+        return start, start + length
+    return (0, length) if random.random() < 0.5 else (FRAMES - length, FRAMES)
 
 
 def _hide(gap: np.ndarray, kind: str, random: np.random.Generator) -> None:

@@ -20,7 +20,7 @@ from ..contract import MotionError
 from ..pack import Pack
 from . import losses
 from .clips import Clips
-from .tasks import BATCH_FRAMES, Task
+from .tasks import BATCH_FRAMES, PriorTask
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -47,9 +47,9 @@ class Recipe:
 
 
 class EMA:
-    """Exponential moving average of the weights, with a ramp so that the first steps count."""
+    """A task with the exponential moving average of its weights, with a ramp so that the first steps count."""
 
-    def __init__(self, module: nn.Module, decay: float):
+    def __init__(self, module: PriorTask, decay: float):
         self.module = copy.deepcopy(module).eval().requires_grad_(False)
         self.decay = decay
 
@@ -80,8 +80,8 @@ class Progress:
 
 
 def train(
-    task: Task, pack: Path, run: Path, recipe: Recipe, *, resume: bool, prepare: bool, report: Report
-) -> tuple[nn.Module, Progress, bool]:
+    task: PriorTask, pack: Pack, run: Path, recipe: Recipe, *, resume: bool, prepare: bool, report: Report
+) -> tuple[PriorTask, Progress, bool]:
     """Train a task's network on a pack.
 
     Writes checkpoint.pt and loss.csv into ``run``. prepare: let a fresh task measure what it needs on the data. report:
@@ -93,7 +93,7 @@ def train(
     fabric = lightning.Fabric(accelerator="auto", devices="auto" if torch.cuda.is_available() else 1)
     fabric.launch()
     run.mkdir(parents=True, exist_ok=True)
-    clips, held_out = Clips.split(Pack.load(pack), fabric.device)
+    clips, held_out = Clips.split(pack, fabric.device, task.label_ids)
     checkpoint = run / "checkpoint.pt"
     fresh = not (resume and checkpoint.exists())
     task.to(fabric.device)
@@ -165,7 +165,7 @@ def train(
         if progress.seconds - last_score > recipe.checkpoint_minutes * 60 or done:
             means = {name: float(value) / counted for name, value in sums.items()}
             sums, counted = {}, 0
-            scores = ema.module.score(held_out, torch.Generator().manual_seed(1))  # type: ignore[operator]
+            scores = ema.module.score(held_out, torch.Generator().manual_seed(1))
             quality = sum(scores.values())
             if quality < progress.best:
                 progress.best = quality

@@ -1,25 +1,34 @@
-"""The two trainable tasks: how a batch is spoiled, what the network must say, and a held-out score."""
+"""The trainable tasks: how a batch is spoiled, what the network must say, and a held-out score."""
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from .. import rotations as rot
 from ..baselines import interpolate
+from ..contract import MotionError
+from ..contract.skeleton import LIMBS
 from ..masking import nearest_trusted
-from ..model.config import KAAConfig
-from ..priors import residual
-from ..priors.network import InbetweenNetwork, RefinementNetwork, Windows
+from ..model.config import ENCODERS, kaa_from_dict, overridden, to_dict
+from ..pack import Pack
+from ..priors import residual, store
+from ..priors.network import InbetweenNetwork, Network, RefinementNetwork, Windows
 from ..priors.window import Frame
+from ..text import vocabulary
 from . import corruption, losses
-from .clips import Batch, Clips
+from .clips import Batch, Clips, LabelIds
 
 TERMINAL_SHARE = 0.75
 """Share of in-betweening samples trained at the last step, the one the deterministic read-out uses."""
+UNLABELLED_SHARE = 0.3
+"""Share of samples that are not told what is done, so that a prior works without a label and can be guided by one."""
 BATCH_FRAMES = 64 * 54
 """Frames in one batch: windows of every length cost the same."""
 
@@ -35,16 +44,91 @@ def gap_windows(batch: Batch, observed: Tensor) -> Windows:
     )  # fmt: skip
 
 
-class InbetweenTask(nn.Module):
+class PriorTask(nn.Module, ABC):
+    """What the loop trains: a network, how its batches are drawn, what its loss is.
+
+    about: how a run is described in its folder; `configure` makes it for a new run.
+    """
+
+    name: ClassVar[str]
+    network: Network
+
+    def __init__(self, about: Mapping[str, Any]):
+        super().__init__()
+        self.network = store.build(self.name, dict(about))
+        self.weights = losses.Weights()
+
+    @classmethod
+    def configure(
+        cls, size: str, overrides: Sequence[str], pack: Pack, init: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
+        """The network to train: of a named size, or that of the card ``init``, with ``FIELD=VALUE`` overrides."""
+        if size not in ENCODERS:
+            raise MotionError(f"There is no size {size}; choose one of {', '.join(ENCODERS)}.")
+        kaa = kaa_from_dict(init["kaa"]) if init else ENCODERS[size]
+        return {"kaa": to_dict(overridden(kaa, overrides))}
+
+    def start_from(self, prior: str) -> bool:
+        """Take over a trained prior's weights; whether that leaves nothing to be measured on the data.
+
+        Labels may be new to the prior: their projection starts at zero, so that it begins as what it was.
+        """
+        kind, trained = store.load_any(prior, "cpu")
+        mine = self.network.state_dict()
+        theirs = {k: v for k, v in trained.state_dict().items() if k in mine and v.shape == mine[k].shape}
+        strange = [k for k in mine if k not in theirs and not k.startswith("text.") and ".label." not in k]
+        if strange:
+            raise MotionError(
+                f"{prior} has another network than this run ({strange[0]} does not fit); leave out --set."
+            )
+        self.network.load_state_dict({**mine, **theirs})
+        return kind == self.name
+
+    @property
+    def label_ids(self) -> LabelIds | None:
+        """How labels become word rows, for `Clips`."""
+        return None
+
+    @abstractmethod
+    def prepare(self, clips: Clips, generator: torch.Generator) -> None:
+        """Measure on the training data what the network needs to know of it."""
+
+    @abstractmethod
+    def draw(self, clips: Clips, frames: int, generator: torch.Generator) -> tuple[Batch, Windows]:
+        """About ``frames`` frames of clean windows, and the same as the network is to see them."""
+
+    @abstractmethod
+    def forward(self, batch: Batch, windows: Windows, generator: torch.Generator) -> dict[str, Tensor]:
+        """Loss terms of one batch."""
+
+    @abstractmethod
+    def score(self, clips: Clips, generator: torch.Generator) -> dict[str, float]:
+        """Figures on held-out clips; their sum decides which weights are kept, smaller is better."""
+
+
+class InbetweenTask(PriorTask):
     """Draw a gap, predict the residual over interpolation, compare with the truth."""
 
     name = "inbetween"
+    network: InbetweenNetwork
+    schedules: ClassVar[type[corruption.Gaps] | type[corruption.Losses]] = corruption.Gaps
 
-    def __init__(self, kaa: KAAConfig, weights: losses.Weights):
-        super().__init__()
-        self.network = InbetweenNetwork(kaa)
-        self.weights = weights
-        self.gaps = corruption.Gaps.make()
+    def __init__(self, about: Mapping[str, Any]):
+        super().__init__(about)
+        self.gaps = self.schedules.make()
+
+    @classmethod
+    def configure(
+        cls, size: str, overrides: Sequence[str], pack: Pack, init: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
+        """See `PriorTask`; the vocabulary is that of the prior it starts from, else that of the pack's labels."""
+        words = (init or {}).get("words") or vocabulary(pack.labels)
+        return {**super().configure(size, overrides, pack, init), "words": list(words)}
+
+    @property
+    def label_ids(self) -> LabelIds | None:
+        """How labels become word rows, for `Clips`."""
+        return self.network.text.ids if self.network.text else None
 
     def draw(self, clips: Clips, frames: int, generator: torch.Generator) -> tuple[Batch, Windows]:
         """About ``frames`` frames of clean windows, and the same with gaps."""
@@ -66,6 +150,9 @@ class InbetweenTask(nn.Module):
     def forward(self, batch: Batch, windows: Windows, generator: torch.Generator) -> dict[str, Tensor]:
         """Loss terms of one batch."""
         network = self.network
+        if network.text is not None:
+            said = torch.rand((len(batch.root), 1), generator=generator) >= UNLABELLED_SHARE
+            windows = replace(windows, label=network.text.embed(batch.label) * said.to(batch.root.device))
         condition = network.condition(windows)
         true_rotations, true_hips = condition.frame.enter(batch.rotations, batch.root)
         target = residual.difference(condition.base_rotations, condition.base_hips, true_rotations, true_hips)
@@ -104,15 +191,36 @@ class InbetweenTask(nn.Module):
         return _ratios(condition.frame, ours, (condition.base_rotations, condition.base_hips), true, 12)
 
 
-class RefinementTask(nn.Module):
+class CompletionTask(InbetweenTask):
+    """As in-betweening, but it is parts of the body that are hidden."""
+
+    name = "completion"
+    schedules = corruption.Losses
+
+    @torch.no_grad()
+    def score(self, clips: Clips, generator: torch.Generator) -> dict[str, float]:
+        """Ratios to interpolation with one limb hidden for one and a half seconds at 30 fps, over its own joints."""
+        batch = clips.sample(corruption.FRAMES, torch.full((256,), 30.0), generator, augment=False)
+        observed = torch.ones((256, corruption.FRAMES, 23), dtype=torch.bool, device=clips.device)
+        hidden = torch.zeros((256, 22), dtype=torch.bool, device=clips.device)
+        for i, limb in enumerate(LIMBS):
+            hidden[i::4, list(limb)] = True
+            observed[i::4, 20:65, list(limb)] = False
+        condition = self.network.condition(gap_windows(batch, observed))
+        true = condition.frame.enter(batch.rotations, batch.root)
+        ours = residual.add(condition.base_rotations, condition.base_hips, self.network.sample(condition))
+        return _ratios(condition.frame, ours, (condition.base_rotations, condition.base_hips), true, 20, hidden)
+
+
+class RefinementTask(PriorTask):
     """Spoil a window, predict the clean motion."""
 
     name = "refinement"
+    network: RefinementNetwork
 
-    def __init__(self, kaa: KAAConfig, weights: losses.Weights):
-        super().__init__()
-        self.network = RefinementNetwork(kaa)
-        self.weights = replace(weights, state=0.0)
+    def __init__(self, about: Mapping[str, Any]):
+        super().__init__(about)
+        self.weights = replace(self.weights, state=0.0)
 
     def prepare(self, clips: Clips, generator: torch.Generator) -> None:
         """Nothing to measure: the residual is scaled by the noise that each window shows."""
@@ -161,18 +269,21 @@ class RefinementTask(nn.Module):
 
 
 def _ratios(
-    frame: Frame, ours: tuple[Tensor, Tensor], base: tuple[Tensor, Tensor], true: tuple[Tensor, Tensor], context: int
+    frame: Frame,
+    ours: tuple[Tensor, Tensor],
+    base: tuple[Tensor, Tensor],
+    true: tuple[Tensor, Tensor],
+    context: int,
+    joints: Tensor | None = None,
 ) -> dict[str, float]:
+    """Mean position error and rotation angle over those of the base; joints (B, 22): only these count."""
     inside = slice(context, -context or None)
     p = [frame.positions(*motion)[:, inside] for motion in (ours, base, true)]
     q = [motion[0][:, inside] for motion in (ours, base, true)]
-    position = (p[0] - p[2]).norm(dim=-1).mean() / (p[1] - p[2]).norm(dim=-1).mean()
-    angle = rot.angle(q[0], q[2]).mean() / rot.angle(q[1], q[2]).mean()
-    return {"position": float(position), "angle": float(angle)}
+    weight = torch.ones_like(p[0][..., 0]) if joints is None else joints[:, None].expand(p[0].shape[:-1]).float()
+    distance = [((x - p[2]).norm(dim=-1) * weight).sum() for x in p[:2]]
+    turn = [(rot.angle(x, q[2]) * weight).sum() for x in q[:2]]
+    return {"position": float(distance[0] / distance[1]), "angle": float(turn[0] / turn[1])}
 
 
-Task = InbetweenTask | RefinementTask
-TASKS: dict[str, type[InbetweenTask] | type[RefinementTask]] = {
-    "inbetween": InbetweenTask,
-    "refinement": RefinementTask,
-}
+TASKS: dict[str, type[PriorTask]] = {task.name: task for task in (InbetweenTask, CompletionTask, RefinementTask)}

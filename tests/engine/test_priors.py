@@ -166,7 +166,7 @@ def test_one_sided_gaps_need_to_be_allowed(walk):
         ({"joints": ["tail"]}, "no joint named 'tail'"),
         ({"keep": [300]}, "choose frames inside it"),
         ({"keep": range(20, 50)}, "keep fewer frames"),
-        ({"label": "dance"}, "leave the label empty"),
+        ({"guidance": -1.0}, "zero or a positive number"),
         ({"steps": 99}, "sampling steps"),
         ({"prior": "nonsense"}, "no weights"),
         ({"device": "cuda:7"}, "choose auto or cpu"),

@@ -10,13 +10,12 @@ import torch
 from mmdm_engine import MotionError, cli
 from mmdm_engine import rotations as rot
 from mmdm_engine.contract.skeleton import CANONICAL_DIRECTIONS, LIMBS, PARENTS
-from mmdm_engine.model.config import KAAConfig
+from mmdm_engine.model.config import KAAConfig, overridden, to_dict
 from mmdm_engine.pack import Pack
 from mmdm_engine.priors import residual, store
 from mmdm_engine.priors.window import Bodies, find_frame, tokens
 from mmdm_engine.training import corruption, losses, tasks
-from mmdm_engine.training.clips import Clips
-from mmdm_engine.training.command import _override
+from mmdm_engine.training.clips import Clips, held_out_clips
 
 TINY = ["--set", "joint_dim=8", "pose_dim=16", "ffn=16", "time_ffn=16", "time_heads=1", "time_head_dim=16",
         "head_dim=8", "rounds=1", "temporal_blocks=1"]  # fmt: skip
@@ -118,6 +117,28 @@ def test_gap_bank_hides_what_it_says():
     assert len(LIMBS) == 4
 
 
+def test_completion_bank_loses_parts_but_never_the_whole_body():
+    losses_ = corruption.Losses.make(seed=1, count=400)
+    hidden = ~losses_.observed
+    assert hidden.flatten(1).any(dim=1).float().mean() > 0.9
+    assert losses_.observed[:, :, 22].any(dim=1).all(), "the body's place is known in some frame"
+    assert (hidden[:, :, 0] == hidden[:, :, 22]).all(), "the root goes with the pelvis"
+    throughout = hidden[..., :22].all(dim=1)
+    assert 0.1 < throughout.any(dim=1).float().mean() < 0.5, "some parts are never seen"
+    arm = list(LIMBS[2])
+    assert hidden[:, :, arm].all(dim=(1, 2)).any()
+
+
+def test_people_are_held_out_whole(pack_path, tmp_path):
+    with np.load(pack_path) as file:
+        arrays = dict(file)
+    np.savez(tmp_path / "people.npz", subjects=np.array([f"{i // 2:02}" for i in range(40)]), **arrays)
+    pack = Pack.load(tmp_path / "people.npz")
+    apart = held_out_clips(pack)
+    assert 0 < pack.length[apart].sum() / pack.length.sum() <= 0.16
+    assert all(apart[2 * i] == apart[2 * i + 1] for i in range(20))
+
+
 def test_noise_has_the_asked_size_and_leaves_some_clean():
     rotations = torch.zeros(300, 40, 22, 4)
     rotations[..., 0] = 1
@@ -131,15 +152,15 @@ def test_noise_has_the_asked_size_and_leaves_some_clean():
     assert moved.std(dim=(1, 2)).max() < 0.08
 
 
-@pytest.mark.parametrize("name", ["inbetween", "refinement"])
+@pytest.mark.parametrize("name", ["inbetween", "completion", "refinement"])
 def test_an_untrained_task_scores_its_base_and_all_terms_are_finite(clips, name):
     torch.manual_seed(0)
     kaa = KAAConfig(
         rounds=1, joint_dim=8, pose_dim=16, heads=1, head_dim=8, time_heads=1, time_head_dim=16, ffn=16, time_ffn=16
     )
-    task = tasks.TASKS[name](kaa, losses.Weights())
-    task.prepare(clips, generator(), *([8] if name == "inbetween" else []))
-    if name == "inbetween":
+    task = tasks.TASKS[name]({"kaa": to_dict(kaa), "words": ["walk", "dance"]})
+    task.prepare(clips, generator(), *([8] if name != "refinement" else []))
+    if name != "refinement":
         assert task.score(clips, generator()) == pytest.approx({"position": 1.0, "angle": 1.0}, abs=1e-5)
     terms = task(*task.draw(clips, 800, generator()), generator())
     total = losses.total(terms, task.weights)
@@ -240,4 +261,6 @@ def test_bad_training_requests_get_a_sentence(pack_path, tmp_path, capsys):
     assert run(tmp_path / "none.npz", tmp_path, "inbetween") == 1
     assert "no pack" in capsys.readouterr().err
     with pytest.raises(MotionError, match="no field"):
-        _override("wings=2", KAAConfig())
+        overridden(KAAConfig(), ["wings=2"])
+    with pytest.raises(MotionError, match="cannot be"):
+        overridden(KAAConfig(), ["rounds=many"])
