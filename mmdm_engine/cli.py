@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .contract import JOINTS, Motion, MotionError
+from .exchange import add_export_arguments, add_import_arguments, run_export, run_import
 
 PROGRAM = "python -m mmdm_engine"
 
@@ -178,6 +179,16 @@ COMMANDS: dict[str, Command] = {
     ),
     "refine": Command(
         "remove jitter from a BVH take", "take.bvh clean.bvh --strength 0.8", own=(add_refine_arguments, run_refine)
+    ),
+    "import": Command(
+        "make a BVH file of a .npy motion, such as text-to-motion tools write",
+        "motion.npy motion.bvh --fps 20",
+        own=(add_import_arguments, run_import),
+    ),
+    "export": Command(
+        "make a .npy file of a BVH take: HumanML3D features, joint tokens or joint positions",
+        "take.bvh take.npy --form features",
+        own=(add_export_arguments, run_export),
     ),
     "evaluate": Command("measure a prior beside the baselines on a pack", module=".evaluate"),
     "train": Command("train a prior on a pack", module=".training.command"),
