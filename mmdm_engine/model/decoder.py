@@ -32,7 +32,7 @@ class Decoder(nn.Module):
         query: Tensor,
         state: Tensor,
         memory: Tensor,
-        memory_seen: Tensor,
+        memory_seen: Tensor | None,
         step: Tensor,
         seconds: Tensor,
         frame_step: Tensor,
@@ -41,7 +41,7 @@ class Decoder(nn.Module):
         b, t, j, d = query.shape
         code = self.codes(seconds, frame_step, step)
         x = query + self.embed(state)
-        mask = memory_seen[:, None, None, :]
+        mask = None if memory_seen is None else memory_seen[:, None, None, :]
         for block in self.blocks:
             x = block((x + code).reshape(b, t * j, d), memory, mask=mask).view(b, t, j, d)
         return self.read(self.norm(x))
@@ -50,8 +50,9 @@ class Decoder(nn.Module):
 class MaskedModel(nn.Module):
     """Masked autoencoder with diffusion on 3-D joint positions (Eqs. 1-8).
 
-    The encoder sees the visible joints; hidden ones enter as the learned mask embedding z, which tells structure and
-    time attention that something is missing here. The decoder predicts x0 (or noise) for every token.
+    The encoder reads visible joints alone (Eq. 1): hidden tokens take part in no attention as keys, and what became of
+    them is thrown away. The learned mask embedding z stands for them in the decoder's queries (Eq. 2), together with
+    their noisy state; its memory is the visible tokens h and, one a frame, the kinematic condition c (Eq. 7).
     """
 
     def __init__(self, config: MaskedConfig):
@@ -62,25 +63,40 @@ class MaskedModel(nn.Module):
         self.mask_embedding = nn.Parameter(torch.randn(dim))
         self.encoder = KAA(config.kaa, config.joints)
         self.to_decoder = nn.Linear(dim, config.decoder.dim) if dim != config.decoder.dim else nn.Identity()
+        pose = config.kaa.pose_dim
+        self.condition = nn.Linear(pose, config.decoder.dim) if pose != config.decoder.dim else nn.Identity()
+        self.base = nn.Linear(config.decoder.state, config.decoder.dim) if config.residual else None
         self.decoder = Decoder(config.decoder, config.joints)
 
     def forward(
-        self, positions: Tensor, visible: Tensor, state: Tensor, step: Tensor, seconds: Tensor, frame_step: Tensor
+        self,
+        positions: Tensor,
+        visible: Tensor | None,
+        state: Tensor,
+        step: Tensor,
+        seconds: Tensor,
+        frame_step: Tensor,
+        base: Tensor | None = None,
     ) -> Tensor:
-        """positions (B, T, J, 3), used where ``visible`` (B, T, J); state (B, T, J, 3) at ``step`` (B,).
+        """positions (B, T, J, 3), read where ``visible`` (B, T, J); state (B, T, J, 3) at ``step`` (B,).
 
-        Returns the prediction for all tokens, (B, T, J, 3).
+        visible: None = everything, which saves the masks. base (B, T, J, 3): what the state is a residual of, where it
+        is one. Returns the prediction for all tokens, (B, T, J, 3).
         """
         b, t, j, _ = positions.shape
-        seen = visible[..., None]
-        h = torch.where(
-            seen, self.embed(torch.where(seen, positions, torch.zeros_like(positions))), self.mask_embedding
-        )
-        h, e = self.encoder(h, seconds, frame_step, step)
-        memory = self.to_decoder(h).reshape(b, t * j, -1)
-        memory_seen = visible.reshape(b, t * j)
-        if e is not None:  # the kinematic condition c joins the memory, one token a frame
-            memory = torch.cat([memory, self.to_decoder(e)], dim=1)
-            memory_seen = torch.cat([memory_seen, torch.ones_like(memory_seen[:, :t])], dim=1)
-        query = self.to_decoder(torch.where(seen, h, self.mask_embedding))
-        return self.decoder(query, state, memory, memory_seen, step, seconds, frame_step)
+        if visible is not None:
+            positions = torch.where(visible[..., None], positions, torch.zeros_like(positions))
+        h, e = self.encoder(self.embed(positions), seconds, frame_step, step, visible=visible)
+        if visible is not None:
+            h = torch.where(visible[..., None], h, self.mask_embedding)
+        query = self.to_decoder(h)
+        memory = query.reshape(b, t * j, -1)
+        seen = None if visible is None else visible.reshape(b, t * j)
+        if e is not None:
+            memory = torch.cat([memory, self.condition(e)], dim=1)
+            seen = None if seen is None else torch.cat([seen, torch.ones_like(seen[:, :t])], dim=1)
+        elif seen is not None:  # a window that shows nothing would leave the softmax empty
+            seen = seen | ~seen.any(dim=1, keepdim=True)
+        if self.base is not None and base is not None:
+            query = query + self.base(base)
+        return self.decoder(query, state, memory, seen, step, seconds, frame_step)
