@@ -87,6 +87,8 @@ def fill_many(
     stop: int,
     *,
     keep: Iterable[int] | np.ndarray | None = None,
+    label: str = "",
+    guidance: float = 1.0,
     lock_feet: bool = True,
     prior: str | Path | None = None,
     device: str = "auto",
@@ -95,9 +97,9 @@ def fill_many(
     """The same range of several motions in one batch, first takes only; for evaluation."""
     network = _network(prior, device)
     jobs = [Job(m, _hidden(m, start, stop, keep, None, False)) for m in motions]
+    solved = solve(network, jobs, label=label, guidance=guidance, progress=progress)
     return [
-        _finish(job.motion, job.hidden, *solved, lock_feet=lock_feet)
-        for job, solved in zip(jobs, solve(network, jobs, progress=progress), strict=True)
+        _finish(job.motion, job.hidden, *answer, lock_feet=lock_feet) for job, answer in zip(jobs, solved, strict=True)
     ]
 
 
