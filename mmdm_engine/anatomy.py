@@ -13,6 +13,8 @@ from . import rotations as rot
 from .contract import Motion, MotionError, Skeleton
 from .contract.skeleton import CANONICAL_DIRECTIONS, INDEX, JOINTS, MAIN_CHILD, PARENTS
 
+_POINT = 0.02
+"""Metres below which a bone is a point: its direction would be noise."""
 _NEAR, _FAR = 0.1, 2.0
 """Seconds over which a bent limb's turn about itself tells about its neighbours in time, and until which it can."""
 _NO_BEND = 1e-4
@@ -73,11 +75,17 @@ def _fit(template: np.ndarray, seen: np.ndarray) -> np.ndarray:
 
 
 def _measure(points: np.ndarray, turns: np.ndarray) -> Skeleton:
-    """Offsets as each parent sees its joints, the mean over the take."""
+    """Offsets as each parent sees its joints, the mean over the take.
+
+    A segment that is hardly more than a point lies along its canonical direction, as all others do by construction.
+    """
     parents = list(PARENTS[1:])
     offsets = np.zeros((22, 3))
     bones = points[:, 1:] - points[:, parents]
     offsets[1:] = rot.rotate(rot.conjugate(turns[:, parents]), bones).mean(axis=0)
+    for joint, child in enumerate(MAIN_CHILD):
+        if child >= 0 and np.linalg.norm(offsets[child]) < _POINT:
+            offsets[child] = offsets[child] @ CANONICAL_DIRECTIONS[joint] * CANONICAL_DIRECTIONS[joint]
     return Skeleton(offsets)
 
 
@@ -129,7 +137,7 @@ def _pelvis(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _has_length(vectors: np.ndarray) -> bool:
-    return float(np.median(np.linalg.norm(vectors, axis=-1))) > 0.005
+    return float(np.median(np.linalg.norm(vectors, axis=-1))) > _POINT
 
 
 def _hinged(points: np.ndarray, turns: np.ndarray, upper: int, lower: int, axis: np.ndarray, fps: float) -> None:

@@ -208,14 +208,14 @@ def _require_figure(points: np.ndarray, path: Path, normalisable: bool) -> None:
     mean = lengths.mean(axis=0)
     wavering = lengths.std(axis=0) / np.maximum(mean, 1e-9)
     worst = int(np.argmax(wavering))
-    if wavering[worst] > _STEADY or mean.min() < 1e-3 * mean.max():
+    point = bool(mean.min() <= 1e-3 * mean.max())
+    if wavering[worst] > _STEADY or point:
         fix = (
             "give the mean and std it was normalised with" if normalisable else "check the order of its joints and axes"
         )
-        raise MotionError(
-            f"The numbers in {path} are no figure (the length to {JOINTS[_LIMBS[worst]]} varies by "
-            f"{wavering[worst]:.0%}); {fix}."
-        )
+        limb = JOINTS[_LIMBS[int(np.argmin(mean)) if point else worst]]
+        why = "has no length" if point else f"changes its length by {wavering[worst]:.0%}"
+        raise MotionError(f"The numbers in {path} are no figure (the bone to {limb} {why}); {fix}.")
     leg = float(mean[[0, 1, 4, 5]].sum() / 2)
     if not _LEGS[0] <= leg <= _LEGS[1]:
         fix = (
