@@ -173,7 +173,8 @@ def main() -> int:
     for row in rows:
         print(
             f"guidance {row['guidance']:g}, {row['windows']} gaps of {args.gap} frames: "
-            f"unsaid {row['mm_unsaid']:.1f} mm, own label {row['mm_own_label']:.1f}, other labels {row['mm_other_labels']:.1f}"
+            f"unsaid {row['mm_unsaid']:.1f} mm, own label {row['mm_own_label']:.1f}, "
+            f"other labels {row['mm_other_labels']:.1f}"
         )
         for name in ("own_minus_unsaid_mm", "other_minus_own_mm"):
             print("  {:44} {:+.2f} [{:+.2f}, {:+.2f}]".format(name.replace("_", " "), *row[name]))
