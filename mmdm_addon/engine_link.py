@@ -46,7 +46,7 @@ def _load_beside(package: str) -> None:
 
 
 if TYPE_CHECKING:
-    from mmdm_engine import kinematics, rotations
+    from mmdm_engine import exchange, kinematics, pack, rotations
     from mmdm_engine.contract import chains, protocol, rest, skeleton
 else:
     chains = _load("contract.chains")
@@ -55,6 +55,8 @@ else:
     protocol = _load("contract.protocol")
     rotations = _load("rotations")
     kinematics = _load("kinematics")
+    pack = _load("pack")
+    exchange = _load("exchange")
 
 if TYPE_CHECKING:
     from mmdm_engine.contract import Motion, MotionError, Skeleton
@@ -79,7 +81,9 @@ __all__ = [
     "MotionError",
     "Skeleton",
     "chains",
+    "exchange",
     "kinematics",
+    "pack",
     "protocol",
     "rest",
     "rotations",

@@ -1,4 +1,4 @@
-"""Entries in Blender's own menus: Dope Sheet, Timeline, Graph Editor, Pose. F3 finds them there."""
+"""Entries in Blender's own menus: Dope Sheet, Timeline, Graph Editor, Pose, File > Import. F3 finds them there."""
 
 import bpy
 
@@ -32,14 +32,20 @@ def _draw(self: bpy.types.Menu, context: bpy.types.Context) -> None:
     self.layout.menu(MMDM_MT_motion.bl_idname)
 
 
+def _draw_import(self: bpy.types.Menu, context: bpy.types.Context) -> None:
+    self.layout.operator("mmdm.import_motion", text="HumanML3D motion (.npy)")
+
+
 def register() -> None:
     """Append the menu."""
+    bpy.types.TOPBAR_MT_file_import.append(_draw_import)
     for name in MENUS:
         getattr(bpy.types, name).append(_draw)
 
 
 def unregister() -> None:
     """Remove the menu."""
+    bpy.types.TOPBAR_MT_file_import.remove(_draw_import)
     for name in MENUS:
         getattr(bpy.types, name).remove(_draw)
 

@@ -145,7 +145,7 @@ def test_numbers_that_are_no_figure_are_said(joints, features, saved, tmp_path):
     random = np.random.default_rng(0)
     with pytest.raises(MotionError, match="order of its joints"):
         mmdm.load_npy(saved(random.permutation(joints.reshape(-1, 3)).reshape(joints.shape)))
-    with pytest.raises(MotionError, match=r"83\.6 m long; give a scale, such as 0\.01"):
+    with pytest.raises(MotionError, match=r"83\.8 m long; give a scale, such as 0\.01"):
         mmdm.load_npy(saved(joints * 100))
     broken = features.copy()
     broken[30:] = np.nan
