@@ -18,6 +18,7 @@ _LAZY = {
     "save_bvh": ("bvh", "save"),
     "fill_gap": ("priors.inbetween", "fill_gap"),
     "refine": ("priors.refinement", "refine"),
+    "complete": ("priors.completion", "complete"),
     "load_npy": ("exchange", "load"),
     "save_npy": ("exchange", "save"),
     "to_humanml3d": ("humanml3d", "to_humanml3d"),

@@ -15,17 +15,24 @@ from ..contract import MotionError
 from ..pack import Pack
 from . import tables
 from .calibration import CALIBRATION
+from .completion import COMPLETION
 from .entry import Evaluation, Report, Request, Row
 from .inbetween import INBETWEEN
 from .refinement import REFINEMENT
 
-EVALUATIONS: dict[str, Evaluation] = {"inbetween": INBETWEEN, "refine": REFINEMENT, "calibrate": CALIBRATION}
+EVALUATIONS: dict[str, Evaluation] = {
+    "inbetween": INBETWEEN,
+    "completion": COMPLETION,
+    "refine": REFINEMENT,
+    "calibrate": CALIBRATION,
+}
 """What can be measured; a new evaluation is one entry here."""
 
 EXAMPLE = """examples:
   python -m mmdm_engine evaluate inbetween --data val.npz --gaps 5,15,30,45
   python -m mmdm_engine evaluate inbetween --data val.npz --gaps 60 --keys 5,10,20 --prior none
   python -m mmdm_engine evaluate inbetween --data val.npz --seeds 3 --csv table.csv --plot table.png
+  python -m mmdm_engine evaluate completion --data val.npz --parts left_arm,left_leg --losses 45,all
   python -m mmdm_engine evaluate refine --data val.npz --tune-data train.npz --json
   python -m mmdm_engine evaluate calibrate --data train.npz
 

@@ -135,15 +135,15 @@ def _hidden(
 
 def _finish(motion: Motion, hidden: np.ndarray, rotations: np.ndarray, root: np.ndarray, lock_feet: bool) -> Motion:
     """Generated values over the source, float32, sign-continuous with what comes before; feet held if asked."""
-    filled = _over(motion, hidden, rotations, root)
+    filled = over(motion, hidden, rotations, root)
     if lock_feet and hidden[:, LEGS].any(axis=0).all():
         changed = hidden[:, LEGS].all(axis=1)
         locked = contacts.lock_feet(filled, changed)
-        filled = _over(motion, hidden, locked.rotations.astype(np.float64), locked.root.astype(np.float64))
+        filled = over(motion, hidden, locked.rotations.astype(np.float64), locked.root.astype(np.float64))
     return filled
 
 
-def _over(motion: Motion, hidden: np.ndarray, rotations: np.ndarray, root: np.ndarray) -> Motion:
+def over(motion: Motion, hidden: np.ndarray, rotations: np.ndarray, root: np.ndarray) -> Motion:
     """The motion with its hidden entries replaced; the others keep their bits, sign included.
 
     Generated signs follow the frame before, so a source whose own signs change across the gap changes at its end.

@@ -9,9 +9,22 @@ import numpy as np
 from ..contract import JOINTS, MotionError
 from ..contract.skeleton import INDEX
 
+PARTS: dict[str, tuple[int, ...]] = {
+    "left_leg": (1, 4, 7, 10),
+    "right_leg": (2, 5, 8, 11),
+    "left_arm": (13, 16, 18, 20),
+    "right_arm": (14, 17, 19, 21),
+    "whole_head": (12, 15),
+    "both_feet": (7, 10, 8, 11),
+    "both_legs": (1, 4, 7, 10, 2, 5, 8, 11),
+    "below_waist": (0, 1, 4, 7, 10, 2, 5, 8, 11),
+    "both_arms": (13, 16, 18, 20, 14, 17, 19, 21),
+}
+"""Joints that are often meant together, by name."""
+
 
 def joint_columns(joints: Iterable[str] | np.ndarray | None) -> np.ndarray:
-    """Names or a bool (22,) array → bool (23,) columns; the root's position goes with the pelvis."""
+    """Names of joints or `PARTS`, or a bool (22,) array → bool (23,) columns; the root goes with the pelvis."""
     if joints is None:
         return np.ones(23, bool)
     if not isinstance(joints, str):
@@ -22,10 +35,10 @@ def joint_columns(joints: Iterable[str] | np.ndarray | None) -> np.ndarray:
         chosen = joints
     else:
         names = [joints] if isinstance(joints, str) else [str(name) for name in joints]
-        unknown = [name for name in names if name not in INDEX]
+        unknown = [name for name in names if name not in INDEX and name not in PARTS]
         if unknown:
             raise MotionError(f"There is no joint named {unknown[0]!r}; the joints are {', '.join(JOINTS)}.")
-        chosen = np.isin(np.arange(22), [INDEX[name] for name in names])
+        chosen = np.isin(np.arange(22), [j for name in names for j in PARTS.get(name, (INDEX.get(name, -1),))])
     if not chosen.any():
         raise MotionError("No joint is chosen; choose at least one.")
     return np.append(chosen, chosen[0])

@@ -183,12 +183,12 @@ def _solve_parts(
         weights.append(np.zeros((len(job.motion), 1, 1)))
         all_spans += [Span(i, a, b) for a, b in spans(job.hidden.any(axis=1) & part.rows, fps)]
 
-    batches = _batches(all_spans)
+    groups = batches(all_spans)
     device = next(network.parameters()).device
     steps = sampling.steps
     generator = torch.Generator().manual_seed(sampling.seed)
-    total = max(len(batches), 1) * steps
-    for done, batch in enumerate(batches):
+    total = max(len(groups), 1) * steps
+    for done, batch in enumerate(groups):
         windows = replace(_windows(batch, parts, bases, times, device), label=sampling.labels(len(batch)))
 
         def tick(step: int, _: int, done: int = done) -> None:
@@ -206,7 +206,7 @@ def _solve_parts(
             weight = taper(span.stop - span.start)
             residuals[span.part][span.start : span.stop] += weight * values
             weights[span.part][span.start : span.stop] += weight
-    if progress is not None and not batches:
+    if progress is not None and not groups:
         progress(total, total)
     return [
         _apply(part.job, base, residual / np.maximum(weight, 1e-12))
@@ -301,7 +301,7 @@ def _upsampled(
     return values[:, :66].reshape(-1, 22, 3), values[:, 66:]
 
 
-def _batches(all_spans: list[Span]) -> list[list[Span]]:
+def batches(all_spans: list[Span]) -> list[list[Span]]:
     """Windows of equal length together."""
     by_length: dict[int, list[Span]] = {}
     for span in all_spans:
