@@ -54,7 +54,7 @@ def dense_gradient(
     *,
     scale: float = 1.0,
     objective: Objective = "x0",
-    limit: float = 100.0,
+    limit: float = 10.0,
 ) -> Predict:
     """Move predictions down the gradient of a goal on the clean estimate, taken through the network to its input.
 
