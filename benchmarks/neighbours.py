@@ -177,7 +177,7 @@ class Bench:
             torch.nn.utils.clip_grad_norm_(task.parameters(), 1.0)
             optimizer.step()
             ema.update(task, step)
-            total += float(loss)
+            total += float(loss.detach())
             if (step + 1) % 50 == 0:
                 print(f"{name} seed {seed}: step {step + 1}, loss {total / 50:.4f}", file=sys.stderr, flush=True)
                 total = 0.0

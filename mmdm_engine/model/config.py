@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ..contract import MotionError
 from ..joint_sets import SMPL22, JointSet, joint_set_from_dict
 
-Variant = Literal["s", "t", "s_t", "kaa_t", "kaa"]
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Variant = Literal["s", "t", "s_t", "kaa_t", "kaa", "pose"]
 
 
 @dataclass(frozen=True)
@@ -17,7 +20,8 @@ class KAAConfig:
     """One aggregator.
 
     variant: which axes attend (Table VI): structure only, time only, both in cascade on joint tokens, KAA
-        trajectory-first, KAA structure-first.
+        trajectory-first, KAA structure-first. "pose" has no joint tokens at all, only one token a frame for the whole
+        body (MDM's encoder, Tevet et al. 2023): what KAA is measured against.
     rounds: number of (structure, time) rounds; the paper's "depth" read as pairs.
     joint_dim, pose_dim: token widths. Equal widths give the paper's form; a wider pose token is seeded from, and
         handed back to, all joint tokens through projections.
@@ -96,6 +100,8 @@ class MaskedConfig:
     residual: bool = False
 
     def __post_init__(self) -> None:
+        if self.kaa.variant not in ("s", "t", "s_t", "kaa_t", "kaa"):
+            raise MotionError(f"The masked model has no variant {self.kaa.variant!r}; use s, t, s_t, kaa_t or kaa.")
         if self.reference == "hip" and not self.joint_set.hips:
             raise MotionError("This joint set has no left_hip and right_hip; use reference=centroid.")
         for name, allowed in (
@@ -147,7 +153,8 @@ MASKED: dict[str, MaskedConfig] = {
     **{f"completion_{name}_blocks": _masked(*size, "blocks") for name, size in _SIZES.items()},
     "completion_tiny": MaskedConfig(
         KAAConfig(
-            rounds=3, joint_dim=64, pose_dim=64, heads=2, head_dim=32, time_heads=2, time_head_dim=32, ffn=128, time_ffn=128
+            rounds=3, joint_dim=64, pose_dim=64, heads=2, head_dim=32, time_heads=2, time_head_dim=32, ffn=128,
+            time_ffn=128,
         ),
         DecoderConfig(dim=64, depth=2, heads=2, head_dim=32, ffn=128),
     ),
@@ -206,10 +213,10 @@ _MDM_KAA = KAAConfig(
     variant="t", rounds=8, heads=4, head_dim=128, time_heads=4, time_head_dim=128, ffn=1024, time_ffn=1024
 )
 _SMALL_KAA = KAAConfig(
-    rounds=3, joint_dim=64, pose_dim=64, heads=2, head_dim=32, time_heads=2, time_head_dim=32, ffn=128, time_ffn=128
+    rounds=2, joint_dim=32, pose_dim=128, heads=1, head_dim=32, time_heads=4, time_head_dim=32, ffn=64, time_ffn=256
 )
 _SMALL_MDM = KAAConfig(
-    variant="t", rounds=4, joint_dim=128, pose_dim=128, heads=4, head_dim=32, time_heads=4, time_head_dim=32, ffn=256,
+    variant="t", rounds=2, joint_dim=128, pose_dim=128, heads=4, head_dim=32, time_heads=4, time_head_dim=32, ffn=256,
     time_ffn=256,
 )  # fmt: skip
 
@@ -231,12 +238,22 @@ GENERATIVE: dict[str, GenerativeConfig] = {
     **_generative(_PAPER_KAA, _MDM_KAA),
     **_generative(_SMALL_KAA, _SMALL_MDM, "_small"),
 }
-"""Table V's systems: MMDM, MDM, MDM* (S&T), MDM** (KAA), GMD; ours with S&T or pose tokens; all once more for a CPU."""
+"""Table V's systems: MMDM, MDM, MDM* (S&T), MDM** (KAA), GMD; ours with S&T or pose tokens.
+
+The small ones are for a CPU, where the paper's equal widths would learn nothing in minutes: two temporal blocks each,
+of width 128 for MDM and KAA, whose joint tokens of 32 stand under a wide pose token; S&T has the joint tokens alone.
+"""
 
 
 def kaa_from_dict(values: dict[str, Any]) -> KAAConfig:
     """Rebuild a config stored in a model card."""
     return replace(KAAConfig(), **values)
+
+
+def generative_from_dict(values: Mapping[str, Any]) -> GenerativeConfig:
+    """Rebuild a config of the generative in-betweening stored in a model card; its other entries are not read."""
+    own = {f.name: values[f.name] for f in fields(GenerativeConfig) if f.name in values}
+    return GenerativeConfig(**{**own, "kaa": kaa_from_dict(values["kaa"])})
 
 
 def masked_from_dict(values: dict[str, Any]) -> MaskedConfig:
@@ -249,19 +266,22 @@ def masked_from_dict(values: dict[str, Any]) -> MaskedConfig:
     return replace(MaskedConfig(), **{**values, **parts})
 
 
-def overridden(kaa: KAAConfig, items: Sequence[str]) -> KAAConfig:
+Config = TypeVar("Config", bound="DataclassInstance")
+
+
+def overridden(config: Config, items: Sequence[str]) -> Config:
     """The config with fields replaced by ``FIELD=VALUE`` texts. Raises `MotionError` for an unknown field."""
     for item in items:
         name, _, text = item.partition("=")
-        if name not in {f.name for f in fields(kaa)}:
-            raise MotionError(f"The network has no field {name}; it has {', '.join(f.name for f in fields(kaa))}.")
-        kind = type(getattr(kaa, name))
+        if name not in {f.name for f in fields(config)}:
+            raise MotionError(f"The network has no field {name}; it has {', '.join(f.name for f in fields(config))}.")
+        kind = type(getattr(config, name))
         try:
             value: Any = text.lower() == "true" if kind is bool else kind(text)
-            kaa = replace(kaa, **{name: value})
+            config = replace(config, **{name: value})
         except ValueError:
-            raise MotionError(f"{name} cannot be {text!r}; give a value like {getattr(kaa, name)!r}.") from None
-    return kaa
+            raise MotionError(f"{name} cannot be {text!r}; give a value like {getattr(config, name)!r}.") from None
+    return config
 
 
 def to_dict(config: Any) -> dict[str, Any]:

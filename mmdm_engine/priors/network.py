@@ -7,20 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from .. import rotations as rot
+from ..contract import MotionError
 from ..diffusion import Schedule, ddim
+from ..diffusion.schedule import Objective
 from ..model.config import EncoderConfig, KAAConfig
 from ..model.encoder import Encoder
 from ..text import DIM, WordTable
 from . import border, residual
+from .generative import GenerativeNetwork
+from .masked import PositionsNetwork, SmoothNetwork
 from .window import TOKEN, Bodies, Frame, find_frame, seconds_from_centre, tokens
 
 Progress = Callable[[int, int], None]
 STEPS = 50
+Base = Literal["interpolation", "rest"]
 
 
 @dataclass(frozen=True)
@@ -89,22 +95,34 @@ class InbetweenNetwork(nn.Module):
     The answer is a free residual plus weighted continuations of the border velocities (see `border`).
 
     words: the labels' vocabulary, see `text`; with none the network takes no labels.
+
+    Two choices are there to be measured against (`benchmarks/ablations.py`). objective: what the network says, the
+    clean signal x0 or the noise, which has no one-pass read-out. base: "interpolation", or "rest": hidden rotations are
+    then written from the rest pose and hidden hips from the window's origin, so that x0 is the motion itself.
     """
 
     FEATURES = TOKEN + 6 + border.COUNT * residual.STATE
     OUTPUTS = residual.STATE + 2 * border.COUNT
+    REST_SCALE = 0.4
+    """Radians and leg lengths that count as one from the rest pose: about the RMS of CMU's motions."""
+    LARGEST = 6.0
+    """Clean signal implied by a predicted noise is kept within this: near pure noise a small error means a huge one."""
 
-    def __init__(self, kaa: KAAConfig, words: Sequence[str] = ()):
+    def __init__(
+        self, kaa: KAAConfig, words: Sequence[str] = (), objective: Objective = "x0", base: Base = "interpolation"
+    ):
         super().__init__()
+        self.objective, self.base = objective, base
         self.text = WordTable(words) if words else None
         self.config = EncoderConfig(kaa, self.FEATURES, residual.STATE, self.OUTPUTS, DIM if words else 0)
         self.encoder = Encoder(self.config)
         self.scale = residual.GapScale()
-        self.schedule = Schedule(STEPS, "cosine", zero_terminal_snr=True)
+        self.schedule = Schedule(STEPS, "cosine", zero_terminal_snr=objective == "x0")
 
-    def settings(self) -> dict[str, list[str]]:
+    def settings(self) -> dict[str, Any]:
         """What besides its KAA sizes it takes to build this network again."""
-        return {"words": list(self.text.words) if self.text else []}
+        words = list(self.text.words) if self.text else []
+        return {"words": words, "objective": self.objective, "base": self.base}
 
     def condition(self, windows: Windows) -> Condition:
         """Everything about the windows that does not depend on the diffusion step."""
@@ -134,6 +152,12 @@ class InbetweenNetwork(nn.Module):
             ],
             dim=-1,
         )
+        if self.base == "rest":
+            rest = torch.zeros_like(base_rotations)
+            rest[..., 0] = 1
+            base_rotations = torch.where(observed[..., :22, None], base_rotations, rest)
+            base_hips = torch.where(observed[..., 22:], base_hips, torch.zeros_like(base_hips))
+            tangents, scale = torch.zeros_like(tangents), torch.full_like(scale, self.REST_SCALE)
         return Condition(
             frame, base_rotations, base_hips, features, tangents, scale,
             residual.columns(~observed), seconds_from_centre(observed.shape[1], windows.frame_step), windows.frame_step,
@@ -141,7 +165,7 @@ class InbetweenNetwork(nn.Module):
         )  # fmt: skip
 
     def predict(self, condition: Condition, state: Tensor, step: Tensor) -> Tensor:
-        """Scaled x0 (B, T, 22, 6) from a scaled noisy state at ``step`` (B,); zero where observed."""
+        """Scaled x0, or noise, (B, T, 22, 6) from a scaled noisy state at ``step`` (B,); zero where observed."""
         out = _encode(self.encoder, condition, state, step)
         free, weights = out.split([residual.STATE, 2 * border.COUNT], dim=-1)
         return (free + residual.weigh(condition.bank, weights)) * condition.hidden
@@ -155,6 +179,8 @@ class InbetweenNetwork(nn.Module):
         guidance: classifier-free guidance (Ho & Salimans 2022). 1 = the label as trained; more exaggerates what the
             label changes, at the cost of a second pass.
         """
+        if steps == 1 and self.objective == "noise":
+            raise MotionError("A prior that predicts noise has no one-pass read-out; choose two or more steps.")
         unlabelled = replace(condition, label=None)
         batch = len(condition.features)
         noise = torch.zeros_like(condition.scale)
@@ -169,9 +195,14 @@ class InbetweenNetwork(nn.Module):
             unsaid = self.predict(unlabelled, x, at)
             return unsaid + guidance * (said - unsaid)
 
+        def restore(x0: Tensor) -> Tensor:
+            if self.objective == "noise":
+                x0 = x0.clamp(-self.LARGEST, self.LARGEST)
+            return x0 * condition.hidden
+
         state = ddim(
             predict, noise * condition.hidden, self.schedule, self.schedule.spaced(steps),
-            restore=lambda x0: x0 * condition.hidden, renoise_first=True, progress=progress,
+            objective=self.objective, restore=restore, renoise_first=self.objective == "x0", progress=progress,
         )  # fmt: skip
         return state * condition.scale
 
@@ -260,11 +291,16 @@ class RefinementNetwork(nn.Module):
         return residual.weigh(condition.bank, weights) + free * condition.scale
 
 
-Network = InbetweenNetwork | RefinementNetwork
-NETWORKS: dict[str, type[InbetweenNetwork] | type[RefinementNetwork]] = {
+Network = InbetweenNetwork | RefinementNetwork | GenerativeNetwork | PositionsNetwork | SmoothNetwork
+NETWORKS: dict[str, type[Network]] = {
     "inbetween": InbetweenNetwork,
     "completion": InbetweenNetwork,
     "refinement": RefinementNetwork,
+    "generative": GenerativeNetwork,
+    "positions_pretrain": PositionsNetwork,
+    "positions_completion": PositionsNetwork,
+    "positions_refinement": PositionsNetwork,
+    "smoothnet": SmoothNetwork,
 }
 
 

@@ -13,6 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from ..contract import MotionError
 from ..model.config import kaa_from_dict, to_dict
+from .generative import GenerativeNetwork
+from .masked import PositionsNetwork, SmoothNetwork
 from .network import NETWORKS, InbetweenNetwork, Network
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
@@ -41,7 +43,9 @@ def save(network: Network, kind: str, card: dict[str, Any], path: Path) -> None:
         name: (value if name.startswith("scale.") else value.half()).detach().contiguous().cpu()
         for name, value in network.state_dict().items()
     }
-    card = {"format": FORMAT, "kind": kind, "kaa": to_dict(network.config.kaa), **network.settings(), **card}
+    card = {"format": FORMAT, "kind": kind, **network.settings(), **card}
+    if not isinstance(network, SmoothNetwork):
+        card = {"kaa": to_dict(network.config.kaa), **card}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     save_file(tensors, partial)
@@ -70,8 +74,11 @@ def read_card(path: Path) -> dict[str, Any]:
 
 def build(kind: str, about: dict[str, Any]) -> Network:
     """An untrained network of a kind from what a card or a run's record says of it: ``kaa`` and its settings."""
-    settings = {"words": about.get("words", ())} if NETWORKS[kind] is InbetweenNetwork else {}
-    return NETWORKS[kind](kaa_from_dict(about["kaa"]), **settings)
+    network = NETWORKS[kind]
+    if issubclass(network, PositionsNetwork | SmoothNetwork | GenerativeNetwork):
+        return network.from_settings(about)
+    settings = {"words": about.get("words", ())} if network is InbetweenNetwork else {}
+    return network(kaa_from_dict(about["kaa"]), **settings)
 
 
 @lru_cache(maxsize=8)

@@ -50,11 +50,14 @@ def run(args: argparse.Namespace) -> int:
     from ..priors import store
     from ..priors.network import parameters
     from . import loop
-    from .tasks import TASKS
+    from .generative import GenerativeTask
+    from .positions import POSITION_TASKS
+    from .tasks import TASKS, PriorTask
 
     if args.threads:
         torch.set_num_threads(args.threads)
-    pack, kind = Pack.load(args.data), TASKS[args.task]
+    tasks: dict[str, type[PriorTask]] = {**TASKS, **POSITION_TASKS, GenerativeTask.name: GenerativeTask}
+    pack, kind = Pack.load(args.data), tasks[args.task]
     init = store.read_card(store.resolve(args.init)) if args.init else None
     fresh = kind.configure(args.size, args.set, pack, init)
     ledger = list(init.get("ledger", [])) if init else []
