@@ -14,6 +14,7 @@ class Encoder(nn.Module):
 
     The read-out sees the joint tokens and, through a path of its own, the pose token: what the whole body knows
     reaches every joint without passing the narrow tokens. It starts at zero, so an untrained prior is its baseline.
+    In the variant "pose" that path is all there is.
     """
 
     def __init__(self, config: EncoderConfig, joints: int = 22):
@@ -22,12 +23,13 @@ class Encoder(nn.Module):
         self.joints = joints
         kaa = config.kaa
         channels = config.features + config.state
-        self.embed = nn.Linear(channels, kaa.joint_dim)
+        joint_tokens = kaa.variant != "pose"
+        self.embed = nn.Linear(channels, kaa.joint_dim) if joint_tokens else None
         self.kaa = KAA(kaa, joints, config.label)
-        wide = self.kaa.aggregates and kaa.joint_dim != kaa.pose_dim
+        wide = not joint_tokens or (self.kaa.aggregates and kaa.joint_dim != kaa.pose_dim)
         self.embed_pose = nn.Linear(joints * channels, kaa.pose_dim) if wide else None
-        self.norm = nn.LayerNorm(kaa.joint_dim)
-        self.read = nn.Linear(kaa.joint_dim, config.outputs)
+        self.norm = nn.LayerNorm(kaa.joint_dim) if joint_tokens else None
+        self.read = nn.Linear(kaa.joint_dim, config.outputs) if joint_tokens else None
         self.norm_pose = nn.LayerNorm(kaa.pose_dim) if wide else None
         self.read_pose = nn.Linear(kaa.pose_dim, joints * config.outputs) if wide else None
         for layer in (self.read, self.read_pose):
@@ -50,8 +52,10 @@ class Encoder(nn.Module):
         """
         x = torch.cat([features, state], dim=-1)
         pose_seed = self.embed_pose(x.flatten(2)) if self.embed_pose is not None else None
-        h, e = self.kaa(self.embed(x), seconds, frame_step, step, pose_seed, label)
-        y = self.read(self.norm(h))
+        h, e = self.kaa(x if self.embed is None else self.embed(x), seconds, frame_step, step, pose_seed, label)
+        y = x.new_zeros(())
+        if self.read is not None and self.norm is not None:
+            y = self.read(self.norm(h))
         if self.read_pose is not None and self.norm_pose is not None and e is not None:
-            y = y + self.read_pose(self.norm_pose(e)).view(y.shape)
+            y = y + self.read_pose(self.norm_pose(e)).unflatten(-1, (self.joints, -1))
         return y

@@ -22,7 +22,8 @@ class Round(nn.Module):
     """One round of the chosen variant.
 
     KAA, structure-first: attention over ``[e, h]`` in each frame, then over time on the pose tokens e alone, then e is
-    handed back to every joint token. Trajectory-first swaps the two. The other variants work on joint tokens only.
+    handed back to every joint token. Trajectory-first swaps the two. S, T and S&T work on joint tokens only, "pose" on
+    pose tokens only.
     """
 
     def __init__(self, config: KAAConfig, joints: int):
@@ -30,10 +31,10 @@ class Round(nn.Module):
         self.config = config
         joint, pose = config.joint_dim, config.pose_dim
         self.aggregates = config.variant in ("kaa", "kaa_t")
-        has_structure = config.variant != "t"
+        has_structure = config.variant not in ("t", "pose")
         has_time = config.variant != "s"
         self.structure = Block(joint, config.heads, config.head_dim, config.ffn) if has_structure else None
-        time_dim = pose if self.aggregates else joint
+        time_dim = pose if self.aggregates or config.variant == "pose" else joint
         self.time = nn.ModuleList(
             Block(time_dim, config.time_heads, config.time_head_dim, config.time_ffn)
             for _ in range(config.temporal_blocks if has_time else 0)
@@ -47,12 +48,16 @@ class Round(nn.Module):
         self,
         h: Tensor,
         e: Tensor | None,
-        joint_code: Tensor,
+        joint_code: Tensor | None,
         pose_code: Tensor | None,
         angles: Tensor | None,
         visible: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """h (B, T, J, joint_dim), e (B, T, pose_dim) or None → the same shapes. visible: see `KAA.forward`."""
+        if joint_code is None:
+            assert e is not None
+            assert pose_code is not None
+            return h, self._over_time(e, pose_code, angles)
         if self.config.variant == "kaa_t":
             assert e is not None
             assert pose_code is not None
@@ -118,10 +123,11 @@ class KAA(nn.Module):
         self.rounds = nn.ModuleList(Round(config, joints) for _ in range(config.rounds))
         if config.last_structure:
             self.rounds.append(Round(replace(config, temporal_blocks=0), joints))
-        self.joint_codes = Codes(config.joint_dim, joints, label)
+        self.joint_codes = Codes(config.joint_dim, joints, label) if config.variant != "pose" else None
         self.aggregates = config.variant in ("kaa", "kaa_t")
-        self.pose_codes = Codes(config.pose_dim, None, label) if self.aggregates else None
-        self.pose = nn.Parameter(0.02 * torch.randn(config.pose_dim)) if self.aggregates else None
+        has_pose = self.aggregates or config.variant == "pose"
+        self.pose_codes = Codes(config.pose_dim, None, label) if has_pose else None
+        self.pose = nn.Parameter(0.02 * torch.randn(config.pose_dim)) if has_pose else None
 
     def forward(
         self,
@@ -138,9 +144,10 @@ class KAA(nn.Module):
         pose_seed (B, T, pose_dim): what a wide pose token starts from besides its learned value. label (B, label):
         what is done, as a vector. visible (B, T, J) bool: joint tokens that attention may read; None = all.
 
-        Returns joint tokens and the kinematic condition: the pose tokens (B, T, pose_dim), None without them.
+        Returns joint tokens (as they came where the variant has none) and the kinematic condition: the pose tokens
+        (B, T, pose_dim), None without them.
         """
-        joint_code = self.joint_codes(seconds, frame_step, step, label)
+        joint_code = self.joint_codes(seconds, frame_step, step, label) if self.joint_codes is not None else None
         pose_code, e = None, None
         if self.pose is not None and self.pose_codes is not None:
             pose_code = self.pose_codes(seconds, frame_step, step, label)

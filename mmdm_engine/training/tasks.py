@@ -161,12 +161,14 @@ class InbetweenTask(PriorTask):
         count = len(x0)
         last = network.schedule.steps - 1
         step = torch.randint(last, (count,), generator=generator)
-        terminal = torch.rand((count,), generator=generator) < TERMINAL_SHARE
+        terminal = torch.rand((count,), generator=generator) < (TERMINAL_SHARE if network.objective == "x0" else 0)
         step = torch.where(terminal, last, step).to(x0.device)
         noise = torch.randn(x0.shape, generator=generator).to(x0) * condition.hidden
         noisy = network.schedule.add_noise(x0, noise, step)
         noisy = torch.where(terminal.to(x0.device)[:, None, None, None], torch.zeros_like(noisy), noisy)
         predicted = network.predict(condition, noisy, step)
+        if network.objective == "noise":  # the motion it implies is of no use near pure noise
+            return {"state": (predicted - noise).abs().sum() / condition.hidden.sum().clamp(min=1)}
         rotations, hips = residual.add(condition.base_rotations, condition.base_hips, predicted * condition.scale)
         hidden_frames = ~windows.observed.all(dim=-1)
         hidden = condition.hidden
