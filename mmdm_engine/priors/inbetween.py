@@ -57,8 +57,8 @@ def fill_gap(
 
     Raises `MotionError` for a range outside the motion or without context, NaN in the context, or unusable weights.
     """
-    hidden = _hidden(motion, start, stop, keep, joints, one_sided)
-    network = _network(prior, device)
+    hidden = hidden_by(motion, start, stop, keep, joints, one_sided)
+    network = load_network(prior, device)
     encoded(network, label)  # an unknown label is refused before anything is computed
     if not (math.isfinite(guidance) and guidance >= 0):
         raise MotionError(f"The guidance must be zero or a positive number, not {guidance}.")
@@ -77,7 +77,7 @@ def fill_gap(
         solved = solve(
             network, [Job(motion, hidden)], steps=count, seed=seed + take, label=label, guidance=guidance, progress=tick
         )[0]
-        results.append(_finish(motion, hidden, *solved, lock_feet=lock_feet))
+        results.append(finish(motion, hidden, *solved, lock_feet=lock_feet))
     return results
 
 
@@ -95,21 +95,22 @@ def fill_many(
     progress: Progress | None = None,
 ) -> list[Motion]:
     """The same range of several motions in one batch, first takes only; for evaluation."""
-    network = _network(prior, device)
-    jobs = [Job(m, _hidden(m, start, stop, keep, None, False)) for m in motions]
+    network = load_network(prior, device)
+    jobs = [Job(m, hidden_by(m, start, stop, keep, None, False)) for m in motions]
     solved = solve(network, jobs, label=label, guidance=guidance, progress=progress)
     return [
-        _finish(job.motion, job.hidden, *answer, lock_feet=lock_feet) for job, answer in zip(jobs, solved, strict=True)
+        finish(job.motion, job.hidden, *answer, lock_feet=lock_feet) for job, answer in zip(jobs, solved, strict=True)
     ]
 
 
-def _network(prior: str | Path | None, device: str) -> InbetweenNetwork:
+def load_network(prior: str | Path | None, device: str) -> InbetweenNetwork:
+    """The in-betweening network by name or path; None = the shipped one."""
     network = store.load(prior or PRIOR, "inbetween", device)
     assert isinstance(network, InbetweenNetwork)
     return network
 
 
-def _hidden(
+def hidden_by(
     motion: Motion,
     start: int,
     stop: int,
@@ -133,7 +134,7 @@ def _hidden(
     return hidden
 
 
-def _finish(motion: Motion, hidden: np.ndarray, rotations: np.ndarray, root: np.ndarray, lock_feet: bool) -> Motion:
+def finish(motion: Motion, hidden: np.ndarray, rotations: np.ndarray, root: np.ndarray, lock_feet: bool) -> Motion:
     """Generated values over the source, float32, sign-continuous with what comes before; feet held if asked."""
     filled = over(motion, hidden, rotations, root)
     if lock_feet and hidden[:, LEGS].any(axis=0).all():
