@@ -80,9 +80,8 @@ def _squash(seconds: Tensor) -> Tensor:
 
 
 def _encode(encoder: Encoder, condition: Condition, state: Tensor, step: Tensor) -> Tensor:
-    """The encoder's answer; while training on a GPU its arithmetic alone is bfloat16, never that of rotations."""
-    kind = state.device.type
-    with torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda" and encoder.training):
+    """The encoder's answer; in training its arithmetic alone may be bfloat16, never that of rotations."""
+    with torch.autocast(state.device.type, torch.bfloat16, enabled=encoder.bfloat16 and encoder.training):
         c = condition
         return encoder(c.features, state, step, c.seconds, c.frame_step, c.label).float()
 
@@ -172,12 +171,13 @@ class InbetweenNetwork(nn.Module):
 
     def sample(
         self, condition: Condition, steps: int = 1, generator: torch.Generator | None = None,
-        progress: Progress | None = None, guidance: float = 1.0,
+        progress: Progress | None = None, guidance: float = 1.0, eta: float = 0.0,
     ) -> Tensor:  # fmt: skip
         """Unscaled residual (B, T, 22, 6). One step is the deterministic read-out; more draw another take.
 
         guidance: classifier-free guidance (Ho & Salimans 2022). 1 = the label as trained; more exaggerates what the
             label changes, at the cost of a second pass.
+        eta: 0 = DDIM, 1 = the ancestral sampler (DDPM), which draws fresh noise at every step.
         """
         if steps == 1 and self.objective == "noise":
             raise MotionError("A prior that predicts noise has no one-pass read-out; choose two or more steps.")
@@ -202,7 +202,8 @@ class InbetweenNetwork(nn.Module):
 
         state = ddim(
             predict, noise * condition.hidden, self.schedule, self.schedule.spaced(steps),
-            objective=self.objective, restore=restore, renoise_first=self.objective == "x0", progress=progress,
+            objective=self.objective, eta=eta, generator=generator, restore=restore,
+            renoise_first=self.objective == "x0", progress=progress,
         )  # fmt: skip
         return state * condition.scale
 
