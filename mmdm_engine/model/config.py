@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from ..contract import MotionError
 from ..joint_sets import SMPL22, JointSet, joint_set_from_dict
@@ -45,6 +45,10 @@ class KAAConfig:
     temporal_blocks: int = 1
     rotary: bool = False
     last_structure: bool = False
+
+    def __post_init__(self) -> None:
+        if self.variant not in get_args(Variant):
+            raise MotionError(f"There is no variant {self.variant!r}; choose one of {', '.join(get_args(Variant))}.")
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ def complete_positions(
     if not shown.any(axis=(-1, -2)).all():
         raise MotionError("The mask hides every joint of a person; leave at least one visible.")
     take = _Take(positions, shown, up)
-    result = _run(take, net, take.observed, None, fps, steps or STEPS, sampler, seed, stride, progress)
+    result = _run(take, net, take.observed, None, fps, steps, sampler, seed, stride, progress)
     return np.where(shown[..., None], positions, result.reshape(positions.shape)).astype(positions.dtype)
 
 
@@ -101,7 +101,7 @@ def refine_positions(
     read = np.ones(positions.shape[:-1], bool) if weights is None else _visibility(weights, positions, ratio)
     take = _Take(positions, np.ones_like(read), up)
     read = read.reshape(take.observed.shape)
-    result = _run(take, net, take.observed, read, fps, steps or STEPS, sampler, seed, stride, progress)
+    result = _run(take, net, take.observed, read, fps, steps, sampler, seed, stride, progress)
     return result.reshape(positions.shape).astype(positions.dtype)
 
 
@@ -177,7 +177,7 @@ def _run(
     observed: np.ndarray,
     read: np.ndarray | None,
     fps: float,
-    steps: int,
+    steps: int | None,
     sampler: Sampler,
     seed: int,
     stride: int | None,
@@ -195,13 +195,12 @@ def _run(
     stride = max(1, window // 2) if stride is None else stride
     if not 1 <= stride <= window:
         raise MotionError(f"The stride must lie between 1 and the window's {window} frames, not {stride}.")
-    if isinstance(network, PositionsNetwork):
-        _check_sampling(network, steps, sampler)
+    count = _sampling(network, steps, sampler)
     positions = take.inside.to(device)
     seen = torch.from_numpy(observed).to(device)
     readable = seen if read is None else torch.from_numpy(read).to(device)
     generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(positions.shape, generator=generator).to(device)  # one for all windows, so that overlaps agree
+    noise = torch.randn((frames, joints, 3), generator=generator).to(device)  # one for all windows: overlaps agree
 
     last = max(frames - window, 0)
     starts = torch.tensor(sorted({*range(0, last + 1, stride), last}), device=device)
@@ -210,7 +209,9 @@ def _run(
     rows = (rows.clamp(max=frames - 1) + torch.arange(people, device=device)[:, None, None] * frames).view(-1, window)
     inside = inside.repeat(people, 1)
     flat = (people * frames, joints)
-    values, mask, reads, noises = (x.reshape(*flat, *x.shape[3:]) for x in (positions, seen, readable, noise))
+    values, mask, reads, noises = (
+        x.reshape(*flat, *x.shape[3:]) for x in (positions, seen, readable, noise.expand(people, -1, -1, -1))
+    )
     rise = torch.arange(1, window + 1, device=device).float()
     weight = torch.minimum(rise, rise.flip(0))
     total = torch.zeros_like(values)
@@ -231,7 +232,7 @@ def _run(
             condition = network.condition(values[chunk], shown, step, reads[chunk])
             start = noises[chunk] if read is None else network.known_state(condition)
             out = network.sample(
-                condition, start, restore=read is None, steps=steps, sampler=sampler, generator=generator, progress=tick
+                condition, start, restore=read is None, steps=count, sampler=sampler, generator=generator, progress=tick
             )
         worth = weight * there * shown.any(dim=2).any(dim=1)[:, None]
         total.index_add_(0, chunk.reshape(-1), (out * worth[..., None, None]).reshape(-1, joints, 3))
@@ -243,8 +244,12 @@ def _run(
     return take.back(result)
 
 
-def _check_sampling(network: PositionsNetwork, steps: int, sampler: str) -> None:
+def _sampling(network: PositionsNetwork | SmoothNetwork, steps: int | None, sampler: str) -> int:
+    """The number of DDIM steps, after checking what was asked for."""
+    if isinstance(network, SmoothNetwork):
+        return 1
     if sampler not in ("ddim", "ddpm"):
         raise MotionError(f"The sampler must be ddim or ddpm, not {sampler!r}.")
-    if not 1 <= steps <= network.config.steps:
+    if steps is not None and not 1 <= steps <= network.config.steps:
         raise MotionError(f"Between 1 and {network.config.steps} sampling steps are possible, not {steps}.")
+    return min(STEPS, network.config.steps) if steps is None else steps
