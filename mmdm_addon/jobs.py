@@ -156,7 +156,7 @@ def unready(context: bpy.types.Context) -> str:
         return "The armature's action has no slot assigned; choose one in the Action editor"
     if not any(compat.is_selected(bone) for bone in armature.pose.bones):
         return "No bone is selected; select the bones to write in Pose Mode"
-    return ""
+    return runtime.missing().rstrip(".")
 
 
 class EngineOperator:

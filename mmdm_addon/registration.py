@@ -33,6 +33,7 @@ def register() -> None:
 def unregister() -> None:
     """The reverse of `register`; the worker process ends too."""
     jobs.cancel_running()
+    runtime.stop_installation()
     runtime.shut_down()
     if _on_load in bpy.app.handlers.load_pre:
         bpy.app.handlers.load_pre.remove(_on_load)

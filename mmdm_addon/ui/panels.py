@@ -9,6 +9,7 @@ from .. import jobs, runtime, timeline
 from ..engine_link import JOINTS, MotionError
 from ..operators.reading import preview_range
 from ..rig import roles
+from . import engine
 from .memo import Memo
 
 _plan = Memo()
@@ -52,6 +53,10 @@ class MMDM_PT_main(_Panel, bpy.types.Panel):
         if status.running:
             layout.progress(factor=status.progress, text=status.text)
             layout.operator("mmdm.cancel", icon="X")
+        elif problem := runtime.missing():
+            for sentence in (problem, engine.obstacle(context)):
+                _paragraph(layout, sentence, icon="INFO")
+            engine.draw_install(layout)
         elif problem := jobs.unready(context):
             _paragraph(layout, problem + ".", icon="INFO")
         elif status.message:
@@ -192,6 +197,8 @@ class MMDM_PT_runtime(_Panel, bpy.types.Panel):
     def draw(self, context: bpy.types.Context) -> None:
         """Blender's hook."""
         _paragraph(self.layout, runtime.status(), icon="INFO")
+        if engine.under_way():
+            engine.draw_install(self.layout)
         row = self.layout.row()
         row.operator("mmdm.runtime_test")
         row.operator("mmdm.runtime_log")
