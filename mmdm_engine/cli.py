@@ -1,7 +1,7 @@
 """The command line: ``python -m mmdm_engine COMMAND …``.
 
-Fill and refine live here; a long command is a module with ``add_arguments(parser)`` and ``run(args) -> int``, imported
-only when it is asked for, so that help costs nothing.
+Fill, refine and complete live here; a long command is a module with ``add_arguments(parser)`` and
+``run(args) -> int``, imported only when it is asked for, so that help costs nothing.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 from .contract import JOINTS, Motion, MotionError
 from .exchange import add_export_arguments, add_import_arguments, run_export, run_import
+from .priors.selection import PARTS
 
 PROGRAM = "python -m mmdm_engine"
 
@@ -70,7 +71,7 @@ def _names(text: str) -> list[str]:
 def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", type=Path, metavar="IN.bvh")
     parser.add_argument("output", type=Path, metavar="OUT.bvh")
-    parser.add_argument("--joints", type=_names, help=f"only these, with commas: {', '.join(JOINTS)}")
+    parser.add_argument("--joints", type=_names, help=f"only these, with commas: {', '.join([*PARTS, *JOINTS])}")
     parser.add_argument("--scale", type=float, help="metres per unit of the file (default: inferred, and printed)")
     parser.add_argument("--prior", help="name or path of a prior (default: the shipped one)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, mps or auto (default)")
@@ -171,6 +172,46 @@ def run_refine(args: argparse.Namespace) -> int:
     return _finish(args, motion, report, f"Refined in {args.output}, joints moved by {moved:.1f} mm on average")
 
 
+def add_complete_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare ``complete``'s arguments."""
+    _common(parser)
+    parser.add_argument("--start", type=int, default=0, help="the first frame to make up, counted from 0 (default 0)")
+    parser.add_argument("--stop", type=int, help="the first good frame after it (default: the end)")
+    parser.add_argument("--label", default="", help="what is done, in a word: walk, dance …")
+
+
+def run_complete(args: argparse.Namespace) -> int:
+    """Make up the chosen joints and write OUT.bvh."""
+    import numpy as np
+
+    from . import complete
+    from .priors.selection import joint_columns
+
+    if not args.joints:
+        raise MotionError("Say which joints are to be made up, like --joints left_arm.")
+    columns = joint_columns(args.joints)[:22]
+    motion = _load(args)
+    stop = len(motion) if args.stop is None else args.stop
+    if not 0 <= args.start < stop <= len(motion):
+        raise MotionError(
+            f"The range from {args.start} to {stop} does not lie inside the take's {len(motion)} frames; "
+            "choose a range inside it."
+        )
+    mask = np.zeros((len(motion), 22), bool)
+    mask[args.start : stop] = columns
+    options = {**_options(args), "label": args.label}
+    del options["joints"]
+    begun = time.perf_counter()
+    with progress_bar("Completing", args.json) as progress:
+        whole = complete(motion, mask, progress=progress, **options)
+    seconds = time.perf_counter() - begun
+    _save(whole, args.output, args.input, "fill")
+    names = [JOINTS[j] for j in np.flatnonzero(columns)]
+    report = {"output": str(args.output), "start": args.start, "stop": stop, "joints": names, "seconds": seconds}
+    sentence = f"{', '.join(names)} made up in frames {args.start} to {stop - 1} of {args.output}"
+    return _finish(args, whole, report, sentence)
+
+
 COMMANDS: dict[str, Command] = {
     "fill": Command(
         "make up the frames of a gap in a BVH take",
@@ -179,6 +220,11 @@ COMMANDS: dict[str, Command] = {
     ),
     "refine": Command(
         "remove jitter from a BVH take", "take.bvh clean.bvh --strength 0.8", own=(add_refine_arguments, run_refine)
+    ),
+    "complete": Command(
+        "make up joints of a BVH take from the rest of the body",
+        "take.bvh whole.bvh --joints left_arm --start 30 --stop 90",
+        own=(add_complete_arguments, run_complete),
     ),
     "import": Command(
         "make a BVH file of a .npy motion, such as text-to-motion tools write",

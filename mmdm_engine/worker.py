@@ -80,7 +80,21 @@ def _refine(engine: Any, message: Message, progress: Progress) -> Answer:
     return {}, {"rotations": clean.rotations, "root": clean.root}
 
 
-METHODS: dict[str, Callable[[Any, Message, Progress], Answer]] = {"fill_gap": _fill_gap, "refine": _refine}
+def _complete(engine: Any, message: Message, progress: Progress) -> Answer:
+    """Arrays: a motion, ``mask`` (T, 22) bool; optionally ``root_mask`` (T,) bool."""
+    options = _options(message, "seed", "steps", "label", "lock_feet", "prior", "device")
+    options |= {name: message.arrays[name] for name in ("root_mask",) if name in message.arrays}
+    if "mask" not in message.arrays:
+        raise ProtocolError("The request lacks the mask of what is to be generated.")
+    whole = engine.complete(_motion(message), message.arrays["mask"], progress=progress, **options)
+    return {}, {"rotations": whole.rotations, "root": whole.root}
+
+
+METHODS: dict[str, Callable[[Any, Message, Progress], Answer]] = {
+    "fill_gap": _fill_gap,
+    "refine": _refine,
+    "complete": _complete,
+}
 """What is computed, one request at a time. ``ping``, ``cancel`` and ``shutdown`` are answered at once."""
 
 

@@ -91,6 +91,17 @@ class Engine:
         rotations = rot.slerp(motion.rotations.astype(np.float64), smooth, float(strength))
         return motion.with_frames(np.where(inside, rotations, motion.rotations).astype(np.float32), motion.root)
 
+    def complete(
+        self, motion, mask, *, root_mask=None, lock_feet=True, steps=None, seed=0, label="", prior=None,
+        device="auto", progress=None,
+    ):  # fmt: skip
+        self.calls += 1
+        _behave(prior or label, progress)
+        observed = ~np.concatenate([mask, (mask[:, 0] if root_mask is None else root_mask)[:, None]], axis=1)
+        motion.require_finite(observed)
+        filled = baselines.interpolate(np.nan_to_num(motion.rotations), np.nan_to_num(motion.root), observed)
+        return motion.with_frames(*filled)
+
 
 if __name__ == "__main__":
     sys.exit(serve(threads=1, engine=Engine()))
