@@ -31,7 +31,9 @@ GAP = 30
 """Frames of the transition."""
 CONTEXT = 5
 """Fewest frames on each side of it."""
-MEASURED_BATCHES = 20
+MEASURED_BATCHES = 12
+OWN_FIELDS = ("tokens", "context", "steps", "objective", "emphasis")
+"""Of `GenerativeConfig`, besides its KAA."""
 
 
 def gap_mask(frames: int, start: Tensor) -> Tensor:
@@ -65,12 +67,14 @@ class GenerativeTask(PriorTask):
     def configure(
         cls, size: str, overrides: Sequence[str], pack: Pack, init: Mapping[str, Any] | None
     ) -> dict[str, Any]:
-        """See `PriorTask`; sizes are those of `model.config.GENERATIVE`."""
+        """See `PriorTask`; sizes are those of `model.config.GENERATIVE`, overrides of fields there and in the KAA."""
         if size not in GENERATIVE:
             raise MotionError(f"There is no generative size {size}; choose one of {', '.join(GENERATIVE)}.")
         config = generative_from_dict(init) if init else GENERATIVE[size]
         words = (init or {}).get("words") or vocabulary(pack.labels)
-        return {**asdict(replace(config, kaa=overridden(config.kaa, overrides))), "words": list(words)}
+        own = [item for item in overrides if item.partition("=")[0] in OWN_FIELDS]
+        kaa = overridden(config.kaa, [item for item in overrides if item not in own])
+        return {**asdict(replace(overridden(config, own), kaa=kaa)), "words": list(words)}
 
     @property
     def label_ids(self) -> LabelIds | None:

@@ -296,6 +296,27 @@ def test_train_export_and_load_by_path(pack_path, tmp_path, capsys):
     assert "choose one of inbetween_paper" in capsys.readouterr().err
 
 
+def test_objective_steps_and_emphasis_are_set_by_name(pack_path):
+    pack = Pack.load(pack_path)
+    about = GenerativeTask.configure(
+        "mdm_small", ["objective=noise", "steps=100", "emphasis=3", "rounds=1"], pack, None
+    )
+    network = GenerativeTask(about).network
+    assert (network.config.objective, network.schedule.steps, network.config.kaa.rounds) == ("noise", 100, 1)
+    assert network.emphasis is not None
+    for wrong, sentence in (
+        ("wings=2", "no field wings"),
+        ("objective=v", "objective cannot be"),
+        ("variant=x", "variant cannot be"),
+    ):
+        with pytest.raises(MotionError, match=sentence):
+            GenerativeTask.configure("inbetween_paper_small", [wrong], pack, None)
+    with pytest.raises(MotionError, match="There is no variant"):
+        KAAConfig(variant="x")
+    card = {**about, "words": ["jump"]}  # a run that starts from a card takes its network
+    assert GenerativeTask.configure("mdm_small", [], pack, card) == card
+
+
 # --- filling --------------------------------------------------------------------------------------------------------
 
 
@@ -413,3 +434,41 @@ def test_positions_after_decoding_are_those_of_forward_kinematics():
     bones = kinematics.positions(*(x.astype(np.float64) for x in (out.rotations, out.root, out.skeleton.offsets)))
     lengths = np.linalg.norm(bones[:, 1:] - bones[:, list(PARENTS[1:])], axis=-1)
     assert np.allclose(lengths, np.linalg.norm(out.skeleton.offsets[1:], axis=-1), atol=1e-5)
+
+
+def test_the_table_of_neighbours_is_made_once_and_read_again(pack_path, tmp_path, monkeypatch, capsys):
+    import importlib.util
+    import sys
+    from pathlib import Path
+
+    place = Path(__file__).resolve().parents[2] / "benchmarks" / "neighbours.py"
+    spec = importlib.util.spec_from_file_location("neighbours", place)
+    neighbours = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "neighbours", neighbours)
+    spec.loader.exec_module(neighbours)
+    words = [
+        "neighbours", "--data", str(pack_path), "--test", str(pack_path), "--steps", "2", "--batch-frames", "200",
+        "--longest", "50", "--sampling", "2", "--windows", "6", "--seeds", "2", "--no-prior", "--device", "cpu",
+        "--runs", str(tmp_path), "--csv", str(tmp_path / "rows.csv"),
+    ]  # fmt: skip
+    monkeypatch.setattr(sys, "argv", [*words, "--only", "mdm,inbetween_paper", "--json"])
+    assert neighbours.main() == 0
+    report = json.loads(capsys.readouterr().out)
+    made = {p: p.stat().st_mtime_ns for p in tmp_path.glob("*.safetensors")}
+    assert len(made) == 4, "two systems, two seeds"
+    ratios = {(r["method"], r["seed"]): r["ratio"] for r in report["rows"] if r["figure"] == "table5.l2p"}
+    assert ratios["interpolation", 0] == 1
+    assert ratios["MDM", 0] != ratios["MDM", 1]
+    assert len(list(csv.DictReader((tmp_path / "rows.csv").open()))) == len(report["rows"])
+    monkeypatch.setattr(sys, "argv", [*words, "--only", "mdm"])
+    assert neighbours.main() == 0
+    out = capsys.readouterr().out
+    assert "2.91 / 2.86 / 2.09" in out, "the published ratios stand beside ours"
+    assert made == {p: p.stat().st_mtime_ns for p in tmp_path.glob("*.safetensors")}
+    monkeypatch.setattr(sys, "argv", [*words, "--only", "nobody"])
+    assert neighbours.main() == 1
+    assert "choose of mdm" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", [*words, "--gmd-scales", "3", "--seeds", "1"])
+    assert neighbours.main() == 0
+    assert "GMD scale 3, gradient" in capsys.readouterr().out
+    assert len(list(tmp_path.glob("gmd-*.safetensors"))) == 1, "the gradient needs no training of its own"
