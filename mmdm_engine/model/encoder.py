@@ -15,7 +15,11 @@ class Encoder(nn.Module):
     The read-out sees the joint tokens and, through a path of its own, the pose token: what the whole body knows
     reaches every joint without passing the narrow tokens. It starts at zero, so an untrained prior is its baseline.
     In the variant "pose" that path is all there is.
+
+    half_precision: whether training is to run its matrix products in bfloat16; set by the training loop.
     """
+
+    half_precision = False
 
     def __init__(self, config: EncoderConfig, joints: int = 22):
         super().__init__()

@@ -81,7 +81,7 @@ def _squash(seconds: Tensor) -> Tensor:
 
 def _encode(encoder: Encoder, condition: Condition, state: Tensor, step: Tensor) -> Tensor:
     """The encoder's answer; in training its arithmetic alone may be bfloat16, never that of rotations."""
-    with torch.autocast(state.device.type, torch.bfloat16, enabled=encoder.bfloat16 and encoder.training):
+    with torch.autocast(state.device.type, torch.bfloat16, enabled=encoder.half_precision and encoder.training):
         c = condition
         return encoder(c.features, state, step, c.seconds, c.frame_step, c.label).float()
 

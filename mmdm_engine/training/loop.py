@@ -8,6 +8,7 @@ import math
 import pickle
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from typing import Any
 import lightning_fabric as lightning
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..contract import MotionError
+from ..model.encoder import Encoder
 from ..pack import Pack
 from . import losses
 from .clips import Clips
@@ -32,6 +35,8 @@ class Recipe:
     minutes: the whole budget; the learning rate follows the share of it that is spent, so a run may be cut in chunks.
     max_minutes: stop (resumably) after so long in this call; None = to the end of the budget.
     batch_frames: frames per batch.
+    half_precision: the encoder's matrix products in bfloat16; None = on a GPU only. It also pays on CPUs that have
+        instructions for it.
     """
 
     minutes: float = 60.0
@@ -44,6 +49,7 @@ class Recipe:
     seed: int = 0
     checkpoint_minutes: float = 3.0
     compile: bool = False
+    half_precision: bool | None = None
 
 
 class EMA:
@@ -88,7 +94,7 @@ def train(
     called about every two seconds with the state of the run. Returns the averaged task that scored best on held-out
     clips, the progress made, and whether this process is the one (of several) that speaks and writes.
 
-    The networks choose bfloat16 themselves, for their encoder only: rotations and kinematics stay in float32.
+    bfloat16 is for encoders only: rotations and kinematics stay in float32.
     """
     fabric = lightning.Fabric(accelerator="auto", devices="auto" if torch.cuda.is_available() else 1)
     fabric.launch()
@@ -109,6 +115,10 @@ def train(
     )  # fmt: skip
     if recipe.compile:
         task.network.encoder.compile(dynamic=True)
+    on_cpu = fabric.device.type == "cpu"
+    for module in task.modules():
+        if isinstance(module, Encoder):
+            module.half_precision = not on_cpu if recipe.half_precision is None else recipe.half_precision
     model, optimizer = fabric.setup(task, optimizer)
     progress = Progress()
     state: dict[str, Any] = {
@@ -143,10 +153,12 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = rate
         batch, windows = task.draw(clips, recipe.batch_frames, generator)
-        terms = model(batch, windows, generator)
-        loss = losses.total(terms, task.weights)
         optimizer.zero_grad()
-        fabric.backward(loss)
+        # the CPU's fused attention is slow backwards over thousands of short sequences
+        with sdpa_kernel(SDPBackend.MATH) if on_cpu else nullcontext():
+            terms = model(batch, windows, generator)
+            loss = losses.total(terms, task.weights)
+            fabric.backward(loss)
         norm = fabric.clip_gradients(model, optimizer, max_norm=1.0, error_if_nonfinite=False)
         if norm is None or torch.isfinite(norm):  # one bad batch must not end a night's run
             optimizer.step()
