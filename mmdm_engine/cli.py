@@ -119,6 +119,9 @@ def add_fill_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the takes after the first (default 0)")
     parser.add_argument("--label", default="", help="what is done, in a word: walk, dance …")
     parser.add_argument("--one-sided", action="store_true", help="allow a gap that reaches an end of the take")
+    parser.add_argument(
+        "--trial", action="store_true", help="try it out on this take first, say what error to expect, blend if it pays"
+    )
 
 
 def run_fill(args: argparse.Namespace) -> int:
@@ -127,21 +130,32 @@ def run_fill(args: argparse.Namespace) -> int:
 
     if args.takes < 1:
         raise MotionError(f"--takes must be at least 1, not {args.takes}.")
-    motion = _load(args)
+    motion, options = _load(args), _options(args)
+    lock_feet = options.pop("lock_feet")
+    asked = {**options, "keep": args.keep, "label": args.label}
     begun = time.perf_counter()
     with progress_bar("Filling", args.json) as progress:
         takes = fill_gap(
-            motion, args.start, args.stop, keep=args.keep, takes=args.takes, seed=args.seed, label=args.label,
-            one_sided=args.one_sided, progress=progress, **_options(args),
+            motion, args.start, args.stop, takes=args.takes, seed=args.seed, one_sided=args.one_sided,
+            lock_feet=lock_feet and not args.trial, progress=progress, **asked,
         )  # fmt: skip
+    found = None
+    if args.trial:
+        from . import blended, trial
+
+        found = trial(motion, args.start, args.stop, **asked)
+        takes = [blended(take, found, lock_feet=lock_feet) for take in takes]
     seconds = time.perf_counter() - begun
     paths = [args.output.with_stem(f"{args.output.stem}_{i + 1}") if i else args.output for i in range(len(takes))]
     for take, path in zip(takes, paths, strict=True):
         _save(take, path, args.input, "fill")
     report = {"takes": [str(p) for p in paths], "start": args.start, "stop": args.stop, "seconds": seconds}
     report["kept"] = args.keep or []
-    names = ", ".join(map(str, paths))
-    return _finish(args, motion, report, f"Frames {args.start} to {args.stop - 1} filled in {names}")
+    sentence = f"Frames {args.start} to {args.stop - 1} filled in {', '.join(map(str, paths))}"
+    if found:
+        report["trial"] = found.report()
+        sentence += f"; {found.sentence}"
+    return _finish(args, motion, report, sentence)
 
 
 def add_refine_arguments(parser: argparse.ArgumentParser) -> None:
@@ -226,6 +240,7 @@ COMMANDS: dict[str, Command] = {
         "take.bvh whole.bvh --joints left_arm --start 30 --stop 90",
         own=(add_complete_arguments, run_complete),
     ),
+    "detect": Command("list the problems of a BVH take", "take.bvh --json", module=".quality"),
     "import": Command(
         "make a BVH file of a .npy motion, such as text-to-motion tools write",
         "motion.npy motion.bvh --fps 20",

@@ -16,6 +16,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -72,6 +73,13 @@ def _fill_gap(engine: Any, message: Message, progress: Progress) -> Answer:
     }
 
 
+def _trial(engine: Any, message: Message, progress: Progress) -> Answer:
+    """Arrays as for ``fill_gap``. The answer is in the header: the figures, and a sentence for the panel."""
+    options = _options(message, "label", "prior", "device")
+    options |= {name: message.arrays[name] for name in ("keep", "joints") if name in message.arrays}
+    return engine.trial(_motion(message), *_span(message), progress=progress, **options).report(), {}
+
+
 def _refine(engine: Any, message: Message, progress: Progress) -> Answer:
     """Arrays: a motion; optionally ``confidence`` (T, 22) and ``joints`` (22,) bool."""
     options = _options(message, "strength", "lock_feet", "prior", "device")
@@ -90,10 +98,18 @@ def _complete(engine: Any, message: Message, progress: Progress) -> Answer:
     return {}, {"rotations": whole.rotations, "root": whole.root}
 
 
+def _detect(engine: Any, message: Message, _: Progress) -> Answer:
+    """Arrays: a motion. Answer: ``problems`` in the header, ``confidence`` (T, 22)."""
+    found = engine.detect(_motion(message))
+    return {"problems": [asdict(problem) for problem in found.problems]}, {"confidence": found.confidence}
+
+
 METHODS: dict[str, Callable[[Any, Message, Progress], Answer]] = {
     "fill_gap": _fill_gap,
+    "trial": _trial,
     "refine": _refine,
     "complete": _complete,
+    "detect": _detect,
 }
 """What is computed, one request at a time. ``ping``, ``cancel`` and ``shutdown`` are answered at once."""
 

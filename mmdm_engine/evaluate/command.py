@@ -16,14 +16,18 @@ from ..pack import Pack
 from . import tables
 from .calibration import CALIBRATION
 from .completion import COMPLETION
+from .detection import DETECTION
 from .entry import Evaluation, Report, Request, Row
 from .inbetween import INBETWEEN
 from .refinement import REFINEMENT
+from .trial import TRIAL
 
 EVALUATIONS: dict[str, Evaluation] = {
     "inbetween": INBETWEEN,
     "completion": COMPLETION,
     "refine": REFINEMENT,
+    "detect": DETECTION,
+    "trial": TRIAL,
     "calibrate": CALIBRATION,
 }
 """What can be measured; a new evaluation is one entry here."""
@@ -34,6 +38,8 @@ EXAMPLE = """examples:
   python -m mmdm_engine evaluate inbetween --data val.npz --seeds 3 --csv table.csv --plot table.png
   python -m mmdm_engine evaluate completion --data val.npz --parts left_arm,left_leg --losses 45,all
   python -m mmdm_engine evaluate refine --data val.npz --tune-data train.npz --json
+  python -m mmdm_engine evaluate detect --data val.npz --fps 60
+  python -m mmdm_engine evaluate trial --data val.npz --plot scatter.png
   python -m mmdm_engine evaluate calibrate --data train.npz
 
 evaluate TASK --help explains one of them."""

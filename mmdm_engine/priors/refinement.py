@@ -11,17 +11,18 @@ import torch
 from scipy.interpolate import CubicSpline
 from scipy.ndimage import gaussian_filter1d
 
-from .. import contacts
+from .. import contacts, quality
 from .. import rotations as rot
 from ..contract import Motion, MotionError
+from ..contract.skeleton import LIMBS
 from . import residual, store
 from .inbetween import LEGS
-from .network import Progress, RefinementNetwork, Windows
+from .network import InbetweenNetwork, Progress, RefinementNetwork, Windows
 from .selection import joint_columns
-from .solve import BATCH, TOP_RATE, taper
+from .solve import BATCH, TOP_RATE, Job, solve, taper
 from .window import Bodies
 
-PRIOR = "refinement"
+PRIOR, FILLER = "refinement", "inbetween"
 WINDOW = 64
 """Frames of a window; neighbours overlap by half and are cross-faded."""
 RAMP = 0.12
@@ -46,11 +47,16 @@ def refine(
     """Clean frames [start, stop); outside, and in joints not chosen, bits are untouched.
 
     strength: 0 = identity, 1 = the prior's answer; in between along the shortest way. confidence: (T, 22) in [0, 1];
-    the correction of a joint and frame is scaled by 1 − confidence. joints, prior, device, progress: as for
+    the correction of a joint and frame is scaled by 1 − confidence. None = what `quality.detect` finds, and what pops
+    and frozen runs have overwritten is made up anew from what is around it. joints, prior, device, progress: as for
     `fill_gap`.
     """
     stop = len(motion) if stop is None else stop
     _check(motion, start, stop, strength)
+    lost = np.zeros((len(motion), 23), bool)
+    if confidence is None:
+        found = quality.detect(motion)
+        confidence, lost = found.confidence, found.lost()
     weight = _weights(motion, start, stop, strength, joints, confidence)
     if not weight.any():
         return motion
@@ -58,7 +64,8 @@ def refine(
     first, last = max(0, start - margin), min(len(motion), stop + margin)
     part = motion.slice(first, last)
     network = _network(prior, device)
-    clean = _clean(network, [part], progress)[0]
+    restored = _restored([part], [lost[first:last]], device, _half(progress, 0))
+    clean = _clean(network, restored, _half(progress, 1))[0]
     return _blend(motion, first, part, clean, weight, lock_feet)
 
 
@@ -74,10 +81,38 @@ def refine_many(
     for motion in motions:
         _check(motion, 0, len(motion), 1.0)
     network = _network(prior, device)
+    found = [quality.detect(motion) for motion in motions]
+    restored = _restored(motions, [q.lost() for q in found], device, _half(progress, 0))
     out = []
-    for motion, clean in zip(motions, _clean(network, motions, progress), strict=True):
-        weight = _weights(motion, 0, len(motion), 1.0, None, None)
+    for motion, clean, q in zip(motions, _clean(network, restored, _half(progress, 1)), found, strict=True):
+        weight = _weights(motion, 0, len(motion), 1.0, None, q.confidence)
         out.append(_blend(motion, 0, motion, clean, weight, lock_feet))
+    return out
+
+
+def _half(progress: Progress | None, part: int) -> Progress | None:
+    """Progress of the first (0) or the second half (1) of the work as progress of the whole."""
+    if progress is None:
+        return None
+    return lambda done, of: progress(part * of + done, 2 * of)
+
+
+def _restored(
+    motions: Sequence[Motion], lost: Sequence[np.ndarray], device: str, progress: Progress | None
+) -> list[Motion]:
+    """The motions with what is lost in them, (T, 23) bool each, made up by the in-betweening prior.
+
+    A column that is lost from end to end has nothing to start from and stays as it is.
+    """
+    out = list(motions)
+    hidden = [mask & ~mask.all(axis=0) for mask in lost]
+    wanted = [i for i, mask in enumerate(hidden) if mask.any()]
+    if wanted:
+        filler = store.load(FILLER, "inbetween", device)
+        assert isinstance(filler, InbetweenNetwork)
+        jobs = [Job(motions[i], hidden[i]) for i in wanted]
+        for i, (rotations, root) in zip(wanted, solve(filler, jobs, progress=progress), strict=True):
+            out[i] = _over(motions[i], hidden[i], rotations, root)
     return out
 
 
@@ -256,14 +291,22 @@ def _blend(
     rotations[first:last] = rot.multiply(rot.normalize(source), rot.exp(turn * w[:, :22, None]))
     root[first:last] += (clean[1] - root[first:last]) * w[:, 22:]
     refined = _over(motion, weight > 0, rotations, root)
-    if lock_feet and (weight[:, LEGS] > 0).any(axis=0).all():
-        changed = (weight[:, LEGS] > 0).all(axis=1)
-        locked = contacts.lock_feet(refined, changed)
+    hold = _leg_weights(weight)
+    if lock_feet and hold.any():
+        locked = contacts.lock_feet(refined, hold.any(axis=1))
         free = refined.rotations.astype(np.float64)
         held = rot.log(rot.multiply(rot.conjugate(free), locked.rotations.astype(np.float64)))
-        rotations = rot.multiply(free, rot.exp(held * weight[:, :22, None]))
+        rotations = rot.multiply(free, rot.exp(held * hold[:, :22, None]))
         refined = _over(motion, weight > 0, rotations, refined.root.astype(np.float64))
     return refined
+
+
+def _leg_weights(weight: np.ndarray) -> np.ndarray:
+    """(T, 23) weights of the foot lock: a leg is bent as a whole, by the least weight of its joints."""
+    hold = np.zeros_like(weight)
+    for leg in ([j for j in LIMBS[0] if j in LEGS], [j for j in LIMBS[1] if j in LEGS]):
+        hold[:, leg] = weight[:, leg].min(axis=1, keepdims=True)
+    return hold
 
 
 def _over(motion: Motion, changed: np.ndarray, rotations: np.ndarray, root: np.ndarray) -> Motion:
