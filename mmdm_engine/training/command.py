@@ -73,7 +73,8 @@ def run(args: argparse.Namespace) -> int:
     measured = bool(args.init) and not resumed and task.start_from(args.init)
     recipe = loop.Recipe(
         minutes=args.minutes, max_minutes=args.max_minutes, learning_rate=args.learning_rate, seed=args.seed,
-        compile=args.compile, half_precision=args.bf16 or None, **({"batch_frames": args.batch_frames} if args.batch_frames else {}),
+        compile=args.compile, half_precision=args.bf16 or None,
+        **({"batch_frames": args.batch_frames} if args.batch_frames else {}),
     )  # fmt: skip
     print(f"{args.task}: {parameters(task.network) / 1e6:.2f} M parameters, {fresh}", flush=True)
 

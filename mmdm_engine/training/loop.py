@@ -113,12 +113,12 @@ def train(
         [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}],
         lr=recipe.learning_rate, betas=(0.9, 0.98), fused=fabric.device.type == "cuda",
     )  # fmt: skip
-    if recipe.compile:
-        task.network.encoder.compile(dynamic=True)
     on_cpu = fabric.device.type == "cpu"
     for module in task.modules():
         if isinstance(module, Encoder):
             module.half_precision = not on_cpu if recipe.half_precision is None else recipe.half_precision
+            if recipe.compile:
+                module.compile(dynamic=True)
     model, optimizer = fabric.setup(task, optimizer)
     progress = Progress()
     state: dict[str, Any] = {
