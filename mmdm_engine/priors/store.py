@@ -77,7 +77,8 @@ def build(kind: str, about: dict[str, Any]) -> Network:
     network = NETWORKS[kind]
     if issubclass(network, PositionsNetwork | SmoothNetwork | GenerativeNetwork):
         return network.from_settings(about)
-    settings = {"words": about.get("words", ())} if network is InbetweenNetwork else {}
+    known = ("words", "objective", "base") if network is InbetweenNetwork else ()
+    settings = {name: about[name] for name in known if name in about}
     return network(kaa_from_dict(about["kaa"]), **settings)
 
 
