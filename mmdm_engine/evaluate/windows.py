@@ -19,11 +19,13 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class Window:
-    """A stretch of one clip. clip: its number in the pack; category: what kind of movement it shows."""
+    """A stretch of one clip. clip: its number in the pack; category: what kind of movement it shows; start: its first
+    frame in the clip, at the rate of the cut."""  # fmt: skip
 
     motion: Motion
     clip: int
     category: str
+    start: int
 
 
 def category(name: str, label: str) -> str:
@@ -56,7 +58,7 @@ def cut(pack: Pack, fps: float, frames: int, count: int, seed: int = 0) -> list[
         place += len(here) * stride
         motion = resample(pack.decode(clip), fps)
         kind = category(pack.names[clip], pack.labels[clip])
-        windows += [Window(motion.slice(start, start + frames), clip, kind) for start in here]
+        windows += [Window(motion.slice(start, start + frames), clip, kind, start) for start in here]
     return windows
 
 

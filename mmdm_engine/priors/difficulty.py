@@ -127,11 +127,16 @@ class Formula:
         path.write_text(json.dumps(parts) + "\n", encoding="utf-8")
 
     @classmethod
+    def load(cls, path: Path) -> Formula:
+        """Read what `save` wrote."""
+        try:
+            parts = json.loads(path.read_text(encoding="utf-8"))
+            return cls(*(np.array(parts[name], np.float64) for name in ("mean", "spread", "weights")))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise MotionError(f"The formula {path.name} cannot be read ({error}); install the weights again.") from None
+
+    @classmethod
     @cache
     def shipped(cls) -> Formula:
         """The formula that comes with the engine."""
-        try:
-            parts = json.loads(FILE.read_text(encoding="utf-8"))
-            return cls(*(np.array(parts[name], np.float64) for name in ("mean", "spread", "weights")))
-        except (OSError, ValueError, KeyError) as error:
-            raise MotionError(f"{FILE.name} beside the weights cannot be read ({error}); install them again.") from None
+        return cls.load(FILE)

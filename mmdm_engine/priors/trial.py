@@ -7,8 +7,9 @@ hard as this one (`difficulty`); where the prior loses to a curve, `blended` mix
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -87,19 +88,29 @@ class Trial:
         return text
 
 
+    def report(self) -> dict[str, Any]:
+        """The figures and the sentence as plain numbers and text."""
+        methods = {name: asdict(getattr(self, name)) for name in ("ours", "bezier", "interpolation", "unblended")}
+        return {
+            "start": self.start, "stop": self.stop, "holes": self.holes, **methods,
+            "blend": self.blend, "towards": self.towards, "sentence": self.sentence,
+        }  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Attempt:
     """A gap and the holes like it, filled by every method.
 
     features (1 + H, F), the gap's first; errors (H, 3, 2) of `METHODS` and blended (H, 2, S, 2) of Bézier and
     interpolation in every share, against the truth, in leg lengths and degrees; weights (H,): how much a hole tells.
-    hidden (T, 23): what is generated. leg: metres.
+    gap: its fillings by `METHODS`, (1, n, …). hidden (T, 23): what is generated. leg: metres.
     """
 
     features: np.ndarray
     errors: np.ndarray
     blended: np.ndarray
     weights: np.ndarray
+    gap: tuple[Pose, ...]
     hidden: np.ndarray
     leg: float
 
@@ -121,6 +132,7 @@ def trial(
     *,
     keep: Iterable[int] | np.ndarray | None = None,
     joints: Iterable[str] | np.ndarray | None = None,
+    label: str = "",
     prior: str | Path | None = None,
     device: str = "auto",
     progress: Progress | None = None,
@@ -132,7 +144,9 @@ def trial(
 
     Raises `MotionError` for a range outside the motion, a gap without any context, or unusable weights.
     """
-    found = attempt(motion, start, stop, keep=keep, joints=joints, prior=prior, device=device, progress=progress)
+    found = attempt(
+        motion, start, stop, keep=keep, joints=joints, label=label, prior=prior, device=device, progress=progress
+    )
     return judged(found, start, stop, Formula.shipped())
 
 
@@ -149,7 +163,7 @@ def blended(take: Motion, found: Trial, *, lock_feet: bool = True) -> Motion:
     rotations, root = take.rotations.astype(np.float64), take.root.astype(np.float64)
     if found.blend:
         curve = baselines.bezier if found.towards == "bezier" else baselines.interpolate
-        rotations, root = _mixed((rotations, root), curve(rotations, root, ~found.hidden), found.blend)
+        rotations, root = mixed((rotations, root), curve(rotations, root, ~found.hidden), found.blend)
     elif not lock_feet:
         return take
     return finish(take, found.hidden, rotations, root, lock_feet=lock_feet)
@@ -165,6 +179,7 @@ def attempt(
     *,
     keep: Iterable[int] | np.ndarray | None = None,
     joints: Iterable[str] | np.ndarray | None = None,
+    label: str = "",
     prior: str | Path | None = None,
     device: str = "auto",
     progress: Progress | None = None,
@@ -187,18 +202,18 @@ def attempt(
     pattern = hidden[start:stop]
     holes, weights = _choose(course, gap)
     places, take = [gap, *holes], whole.slice(near.start, near.stop)
-    filled = _fill(network, take, places, pattern, progress)
-    truth = _pose([(take.rotations[p.start : p.stop], take.root[p.start : p.stop]) for p in holes])
+    filled = _fill(network, take, places, pattern, label, progress)
+    truth = stacked([(take.rotations[p.start : p.stop], take.root[p.start : p.stop]) for p in holes])
     leg = motion.skeleton.leg_length
-    measure = _Measure(motion, pattern)
+    measure = Measure(motion, pattern)
     seconds = longest_run(pattern) / motion.fps
     apart = np.stack([measure(filled[a], filled[b]) for a, b in ((0, 1), (0, 2), (1, 2))], axis=1)
     near_gaps = np.stack([difficulty.around(course, p.start, p.stop) for p in places])
     features = np.stack([difficulty.features(n, a, seconds) for n, a in zip(near_gaps, apart, strict=True)])
     ours, *curves = [(q[1:], r[1:]) for q, r in filled]
     errors = np.stack([measure(m, truth) for m in (ours, *curves)], axis=1)
-    mixed = np.stack([np.stack([measure(_mixed(ours, c, s), truth) for s in SHARES], axis=1) for c in curves], axis=1)
-    return Attempt(features, errors, mixed, weights, hidden, leg)
+    blends = np.stack([np.stack([measure(mixed(ours, c, s), truth) for s in SHARES], axis=1) for c in curves], axis=1)
+    return Attempt(features, errors, blends, weights, tuple((q[:1], r[:1]) for q, r in filled), hidden, leg)
 
 
 def _frozen(motion: Motion) -> np.ndarray:
@@ -249,7 +264,12 @@ def _choose(course: difficulty.Course, gap: Place) -> tuple[list[Place], np.ndar
 
 
 def _fill(
-    network: InbetweenNetwork, take: Motion, places: Sequence[Place], pattern: np.ndarray, progress: Progress | None
+    network: InbetweenNetwork,
+    take: Motion,
+    places: Sequence[Place],
+    pattern: np.ndarray,
+    label: str,
+    progress: Progress | None,
 ) -> list[Pose]:
     """Every place filled by every one of `METHODS`: rotations (P, n, 22, 4), root (P, n, 3)."""
     jobs = []
@@ -261,28 +281,28 @@ def _fill(
         jobs.append(Job(part.with_frames(rotations, np.where(hidden[:, 22:], np.nan, part.root)), hidden))
     curves = [[curve(*_float(j), ~j.hidden) for j in jobs] for curve in (baselines.bezier, baselines.interpolate)]
     inside = [slice(p.start - p.first, p.stop - p.first) for p in places]
-    answers = [solve(network, jobs, progress=progress), *curves]
-    return [_pose([(q[i], r[i]) for (q, r), i in zip(answer, inside, strict=True)]) for answer in answers]
+    answers = [solve(network, jobs, label=label, progress=progress), *curves]
+    return [stacked([(q[i], r[i]) for (q, r), i in zip(answer, inside, strict=True)]) for answer in answers]
 
 
 def _float(job: Job) -> Pose:
     return job.motion.rotations.astype(np.float64), job.motion.root.astype(np.float64)
 
 
-def _pose(parts: Sequence[Pose]) -> Pose:
+def stacked(parts: Sequence[Pose]) -> Pose:
     """Equally long stretches → rotations (P, n, 22, 4), root (P, n, 3), float64."""
     if not parts:
         return np.zeros((0, 1, 22, 4)), np.zeros((0, 1, 3))
     return np.stack([q for q, _ in parts]).astype(np.float64), np.stack([r for _, r in parts]).astype(np.float64)
 
 
-def _mixed(ours: Pose, curve: Pose, share: float) -> Pose:
+def mixed(ours: Pose, curve: Pose, share: float) -> Pose:
     """On the shortest arc between the two, ``share`` of the way to the curve."""
     part = np.full(ours[0].shape[:-1], share)
     return rot.slerp(ours[0], np.asarray(curve[0]), part), ours[1] + share * (np.asarray(curve[1]) - ours[1])
 
 
-class _Measure:
+class Measure:
     """Mean distances between stretches: of the joints that can move, and of the rotations that are generated."""
 
     def __init__(self, motion: Motion, pattern: np.ndarray):
