@@ -433,14 +433,14 @@ def fit(t, clips, steps, rate):
 
 
 @pytest.mark.parametrize("name", ["positions_pretrain", "positions_refinement"])
-@pytest.mark.parametrize("extra", [[], ["diffusion=false"], ["objective=noise"], ["variant=s_t"]])
+@pytest.mark.parametrize("extra", [[], ["diffusion=false"]])
 def test_they_learn(clips, name, extra):
     """Eight windows by heart, at steps and noise that change all the time."""
     t = task(name, *SETS, "ffn=16", "joint_set=shelf14", *extra)
     t.prepare(clips, generator())
     batch, windows = t.draw(clips, 80, generator(3))
     optimizer, losses = torch.optim.Adam(t.parameters(), 1e-2), []
-    for i in range(150):
+    for i in range(100):
         loss = t(batch, windows, generator(i % 7))["state"]
         optimizer.zero_grad()
         loss.backward()
