@@ -28,8 +28,8 @@ from .runtime_locks import Lock
 MARKER = "mmdm-runtime.json"
 """In a complete environment: what it was made of. Without it a folder does not count."""
 BUILDING = ".building-"
-SPACE_FACTOR = 4
-"""Free space wanted, in sizes of the download: the files themselves and, three times as large, what they unpack to."""
+SPACE_FACTOR, SPACE_BASE = 2.5, 800_000_000
+"""Free space wanted: so many sizes of the download, for the files and what they unpack to, and so many bytes more."""
 CHECKED = ("numpy", "scipy", "safetensors", "array_api_compat", "torch")
 CANCELLED = "Cancelled; no engine was installed."
 _SHARES = {"make": 0.03, "download": 0.75, "unpack": 0.19}
@@ -274,7 +274,7 @@ class Installation:
         self._done = True
 
     def _need_space(self) -> None:
-        wanted = self.lock.size * SPACE_FACTOR + 200_000_000
+        wanted = self.lock.size * SPACE_FACTOR + SPACE_BASE
         free = shutil.disk_usage(self.folder.parent).free
         if free < wanted:
             raise MotionError(

@@ -139,7 +139,7 @@ class MMDM_OT_runtime_install(_Concluding, bpy.types.Operator):
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
         """Blender's hook."""
-        problem = _busy() or runtime.offline(chosen_index())
+        problem = _busy() or (runtime.offline(chosen_index()) if _in_window() else "")  # a script may name a folder
         if problem:
             cls.poll_message_set(problem)
         return not problem
