@@ -58,7 +58,7 @@ PUBLISHED: dict[str, tuple[float, float, float]] = {
 }
 """The paper's Table V: L2-P, L2-Q, NPSS on BABEL-TEACH."""
 GRADIENT = 10.0
-"""Scale of GMD's dense gradient; ten was the largest that helped every network in tests/engine/test_generative.py."""
+"""Scale of GMD's dense gradient; on tiny networks of three kinds, ten led the root nearer than three did."""
 
 
 @dataclass(frozen=True)
