@@ -242,8 +242,7 @@ class Installation:
 
     def _clean_up(self) -> None:
         self._release()  # first: a new installation need not wait for the old files to go
-        if self._staging != self.folder:
-            _remove_tree(self._staging)
+        _remove_tree(self._staging)
 
     def _release(self) -> None:
         if self._log is not None:
@@ -270,8 +269,10 @@ class Installation:
         if self.error:
             self._say(self.error)
             atexit.unregister(self.cancel)
-            self._clean_up()
+            self._release()
         self._done = True
+        if self.error:  # told by now: the files may take their time to go
+            _remove_tree(self._staging)
 
     def _need_space(self) -> None:
         wanted = self.lock.size * SPACE_FACTOR + SPACE_BASE

@@ -78,7 +78,7 @@ def install(shop):
 def siblings():
     """What lies beside the environment once everything has settled, without the log and the lock file."""
     end = time.monotonic() + DEADLINE
-    while any(thread.name == "mmdm-clean-up" for thread in threading.enumerate()):
+    while any(thread.name in ("mmdm-clean-up", "mmdm-install") for thread in threading.enumerate()):
         assert time.monotonic() < end
         time.sleep(0.02)
     folder = runtime.managed_folder()
