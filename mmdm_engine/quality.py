@@ -54,8 +54,9 @@ FROZEN_SPEED = np.radians(12.0)
 CATCH_UP = 2.0
 """The step out of a frozen run is a jump if it is so many times the next one."""
 TOGETHER = 3
+"""So many columns that stop in one frame leave no doubt."""
 FROZEN_STILL = 0.02
-"""A frozen step is at most this share of the steps around the run."""
+"""A frozen step is at most this share of that speed."""
 
 SHAKE_SECONDS, SHAKE_ORDER = 0.04, 3
 """The high-pass of jitter: what so many Gaussian smoothings leave, one after the other."""
@@ -160,6 +161,11 @@ def detect(motion: Motion) -> Quality:
     return Quality(confidence.astype(np.float32), tuple(found))
 
 
+def shaken(motion: Motion) -> np.ndarray:
+    """(T, 23) doubt in [0, 1] by jitter alone; column 22 the root's."""
+    return _shake(_channels(motion), motion.skeleton.exists, motion.fps)[1]
+
+
 def _channels(motion: Motion) -> np.ndarray:
     """(T, 23, 4) whose differences are radians of turn, and leg lengths of the root times `SHIFT`."""
     x = np.zeros((len(motion), 23, 4))
@@ -221,27 +227,26 @@ def _frozen(x: np.ndarray, fps: float) -> np.ndarray:
     """
     steps = np.diff(x, axis=0)
     speed = _length(steps)
-    out, unclear = np.zeros(x.shape[:2]), np.zeros(x.shape[:2])
-    reach = _reach(FROZEN_SECONDS, fps)
-    least = FROZEN_SPEED / fps
-    moving = np.where(speed > FROZEN_STILL * least, speed, 0)
-    for column in range(23):
-        if moving[:, column].max() < least:
-            continue
-        still = speed[:, column] <= FROZEN_STILL * least
-        for a, b in runs(still):
-            if a == 0 or b == len(steps):
-                continue
-            before, after = speed[max(0, a - reach) : a, column], speed[b : b + reach, column]
-            usual = min(np.median(before), np.median(after), before[-1])
-            if usual < least or speed[a:b, column].max() > FROZEN_STILL * usual:
-                continue
-            along = (steps[a - 1, column] * steps[b, column]).sum() / (before[-1] * after[0])
-            caught_up = b - a > 1 and len(after) > 1 and after[0] > CATCH_UP * after[1]
-            runs_on = along >= 0.5 or caught_up
-            (out if runs_on else unclear)[a + 1 : b + 1, column] = usual * (b - a)
-    together = ((out > 0) | (unclear > 0)).sum(axis=1, keepdims=True) >= TOGETHER
-    return np.where(together, np.maximum(out, unclear), out)
+    reach, least = _reach(FROZEN_SECONDS, fps), FROZEN_SPEED / fps
+    padded = np.pad(speed, ((reach, reach), (0, 0)), mode="edge")
+    # row i: of the steps just before i
+    median = np.median(np.lib.stride_tricks.sliding_window_view(padded, reach, axis=0), axis=-1)
+    still = speed <= FROZEN_STILL * least
+    edges = np.diff(np.pad(still.T.astype(np.int8), ((0, 0), (1, 1))), axis=1)
+    (column, a), b = np.nonzero(edges == 1), np.nonzero(edges == -1)[1]
+    inner = (a > 0) & (b < len(steps))
+    column, a, b = column[inner], a[inner], b[inner]
+    into, out_of, next_one = speed[a - 1, column], speed[b, column], speed[np.minimum(b + 1, len(speed) - 1), column]
+    usual = np.minimum(np.minimum(median[a, column], median[b + reach, column]), into)
+    frozen = usual >= least
+    along = (steps[a - 1, column] * steps[b, column]).sum(axis=-1) >= 0.5 * into * out_of
+    clear = along | ((b - a > 1) & (b + 1 < len(speed)) & (out_of > CATCH_UP * next_one))
+    missed = [np.zeros(x.shape[:2]) for _ in range(2)]
+    for i in np.flatnonzero(frozen):
+        missed[int(clear[i])][a[i] + 1 : b[i] + 1, column[i]] = usual[i] * (b[i] - a[i])
+    unclear, certain = missed
+    together = ((certain > 0) | (unclear > 0)).sum(axis=1, keepdims=True) >= TOGETHER
+    return np.where(together, np.maximum(certain, unclear), certain)
 
 
 def _pops(x: np.ndarray, fps: float) -> np.ndarray:
