@@ -8,7 +8,7 @@ from operator_support import ensure_registered, figure, select, select_keys
 
 import mmdm_addon
 from mmdm_addon import registration
-from mmdm_addon.ui import menus, panels
+from mmdm_addon.ui import fill_gap, menus
 
 
 @pytest.fixture(autouse=True)
@@ -85,10 +85,10 @@ def test_menus_exist_in_this_blender():
 def test_the_panel_says_beforehand_what_fill_gap_would_do():
     armature = figure(every=10)
     select_keys(armature, (11, 41))
-    assert panels.fill_preview(bpy.context) == "Writes 12-40, keeps 11, 21, 31, 41"
+    assert fill_gap.fill_preview(bpy.context) == "Writes 12-40, keeps 11, 21, 31, 41"
     select(armature, "left_knee")
     bpy.context.scene.mmdm.keep = "NONE"
-    assert panels.fill_preview(bpy.context) == "Writes 12-40, keeps 11, 41"
+    assert fill_gap.fill_preview(bpy.context) == "Writes 12-40, keeps 11, 41"
     select_keys(armature, ())
-    panels._plan._until = 0
-    assert panels.fill_preview(bpy.context).startswith("No gap is chosen; select the keys")
+    fill_gap._plan._until = 0
+    assert fill_gap.fill_preview(bpy.context).startswith("No gap is chosen; select the keys")

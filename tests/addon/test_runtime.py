@@ -667,7 +667,7 @@ def test_the_preferences_offer_what_this_machine_can_have():
 def test_without_an_engine_the_panel_shows_one_button_and_why(monkeypatch):
     without_torch(monkeypatch)
     paragraphs = []
-    monkeypatch.setattr(panels, "_paragraph", lambda _layout, text, icon="NONE": paragraphs.append(text))
+    monkeypatch.setattr(panels, "paragraph", lambda _layout, text, icon="NONE": paragraphs.append(text))
     layout = Layout()
     panels.MMDM_PT_main.draw(SimpleNamespace(layout=layout), bpy.context)
     assert layout.named("operator") == ["mmdm.runtime_install"]

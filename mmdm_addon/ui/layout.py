@@ -1,0 +1,36 @@
+"""What every panel of the MMDM tab is made of."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import Any
+
+import bpy
+
+_MARGINS, _CHARACTER = 70, 6.2
+"""Pixels beside the text of a panel, and of a character of average width, at interface scale 1."""
+
+
+def paragraph(layout: bpy.types.UILayout, text: str, icon: str = "NONE") -> None:
+    """Lines that fit the sidebar; Blender would cut them short."""
+    width = bpy.context.region.width / bpy.context.preferences.system.ui_scale
+    column = layout.column(align=True)
+    column.scale_y = 0.8
+    for i, line in enumerate(textwrap.wrap(text, max(16, int((width - _MARGINS) / _CHARACTER)))):
+        column.label(text=line, icon=icon if i == 0 else "NONE" if icon == "NONE" else "BLANK1")
+
+
+class Panel:
+    """Mix-in: a panel in the MMDM tab."""
+
+    bl_space_type = "VIEW_3D"
+    bl_region_type = "UI"
+    bl_category = "MMDM"
+
+    def tool_layout(self: Any) -> bpy.types.UILayout:
+        """For options beside their names, and buttons that run in the window."""
+        layout = self.layout
+        layout.use_property_split = True
+        layout.use_property_decorate = False
+        layout.operator_context = "INVOKE_DEFAULT"
+        return layout
