@@ -16,6 +16,8 @@ from bpy.props import (
     StringProperty,
 )
 
+from .rig import stored
+
 SOURCE_FPS = "mmdm_source_fps"
 """The custom property of an armature that `rig.read` looks for."""
 
@@ -87,15 +89,12 @@ class MMDM_PG_take(bpy.types.PropertyGroup):
 
 
 def _source_fps(self: bpy.types.PropertyGroup) -> float:
-    value = self.id_data.get(SOURCE_FPS, 0.0)
+    value = stored.load(self.id_data, SOURCE_FPS)
     return float(value) if isinstance(value, int | float) else 0.0
 
 
 def _set_source_fps(self: bpy.types.PropertyGroup, value: float) -> None:
-    if value > 0:
-        self.id_data[SOURCE_FPS] = float(value)
-    elif SOURCE_FPS in self.id_data:
-        del self.id_data[SOURCE_FPS]
+    stored.store(self.id_data, SOURCE_FPS, float(value) if value > 0 else None)
 
 
 class MMDM_PG_armature(bpy.types.PropertyGroup):
@@ -109,6 +108,9 @@ class MMDM_PG_armature(bpy.types.PropertyGroup):
         max=1000,
         get=_source_fps,
         set=_set_source_fps,
+    )
+    own: StringProperty(
+        description="What rig.stored keeps on a library override", override={"LIBRARY_OVERRIDABLE"}, options={"HIDDEN"}
     )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..engine_link import INDEX, Motion, MotionError, rest
 from ..engine_link import rotations as rot
-from . import sampling
+from . import sampling, stored
 from .binding import Binding, Carrier, RigTake
 from .names import key
 from .roles import RoleMap, detect
@@ -23,7 +23,7 @@ _CHUNK = 4096
 
 def frame_rate(context: bpy.types.Context, armature: bpy.types.Object) -> float:
     """Frames per second of a take: the armature's own "Source frame rate", else the scene's."""
-    own = armature.get(SOURCE_FPS)
+    own = stored.load(armature, SOURCE_FPS)
     if isinstance(own, int | float) and own > 0:
         return float(own)
     return context.scene.render.fps / context.scene.render.fps_base

@@ -18,7 +18,7 @@ import bpy
 import numpy as np
 
 from ..engine_link import INDEX, JOINTS, PARENTS, MotionError, rest
-from . import structure
+from . import stored, structure
 from .names import key
 from .tree import BoneTree
 
@@ -69,11 +69,12 @@ def _presets() -> list[dict[str, Any]]:
     return json.loads((Path(__file__).parent / "presets.json").read_text(encoding="utf-8"))
 
 
-def detect(armature: bpy.types.Object) -> RoleMap:
-    """Recognise an armature's bones, the user's choices applied."""
+def detect(armature: bpy.types.Object, chosen: Mapping[str, str] | None = None) -> RoleMap:
+    """Recognise an armature's bones. chosen: as `detect_tree`, by default what the user chose on this armature."""
     tree = BoneTree.of(armature)
     turn = np.array(armature.matrix_world.to_quaternion().to_matrix())
-    return detect_tree(tree, overrides(armature), forward=turn.T @ (0.0, -1.0, 0.0))
+    chosen = overrides(armature) if chosen is None else chosen
+    return detect_tree(tree, chosen, forward=turn.T @ (0.0, -1.0, 0.0))
 
 
 def detect_tree(
@@ -101,6 +102,7 @@ def detect_tree(
         read = {r: best.read[r] if r in best.read and r not in chosen else chains[r][:1] for r in first}
     else:
         chains = read = _chains(tree, first, chosen)
+    problems += _twice(tree, chains, chosen)
     problems += [
         f"No {_spoken(role)} bone found. Open Bone Map and choose one." for role in rest.REQUIRED if role not in chains
     ]
@@ -114,6 +116,20 @@ def detect_tree(
         problems,
         best.control,
     )
+
+
+def _twice(tree: BoneTree, chains: Mapping[str, tuple[int, ...]], chosen: Mapping[str, str]) -> list[str]:
+    """Sentences on bones that a choice gives a second role."""
+    owners: dict[int, list[str]] = {}
+    for role, chain in chains.items():
+        for bone in chain:
+            owners.setdefault(bone, []).append(role)
+    return [
+        f"The bone '{tree.names[bone]}' plays both {_spoken(both[0])} and {_spoken(both[1])}. "
+        "Open Bone Map and choose another one."
+        for bone, both in owners.items()
+        if len(both) > 1 and any(chosen.get(role) for role in both)
+    ]
 
 
 def _spoken(role: str) -> str:
@@ -260,22 +276,36 @@ def _same_place(tree: BoneTree, wrist: int) -> tuple[int, ...]:
 def overrides(armature: bpy.types.Object) -> dict[str, str]:
     """What the user chose on this armature: role → bone, "" for none."""
     try:
-        stored = json.loads(armature.get(OVERRIDES, "{}"))
+        found = json.loads(stored.load(armature, OVERRIDES) or "{}")
     except (TypeError, ValueError):
         return {}
-    return {r: b for r, b in stored.items() if r in INDEX and isinstance(b, str)} if isinstance(stored, dict) else {}
+    return {r: b for r, b in found.items() if r in INDEX and isinstance(b, str)} if isinstance(found, dict) else {}
 
 
 def set_override(armature: bpy.types.Object, role: str, bone: str) -> None:
     """Choose the bone of a role; "" says that the figure lacks it. Raises `MotionError` on unknown names."""
-    if role not in INDEX:
-        raise MotionError(f"There is no role '{role}'; use one of {', '.join(JOINTS)}.")
+    _require_role(role)
     if bone and bone not in armature.data.bones:
         raise MotionError(f"The armature has no bone '{bone}'. Open Bone Map and choose one.")
-    armature[OVERRIDES] = json.dumps(overrides(armature) | {role: bone}, sort_keys=True)
+    set_overrides(armature, overrides(armature) | {role: bone})
+
+
+def set_overrides(armature: bpy.types.Object, chosen: Mapping[str, str]) -> None:
+    """Replace all of the user's choices."""
+    stored.store(armature, OVERRIDES, json.dumps(dict(chosen), sort_keys=True) if chosen else None)
+
+
+def forget_override(armature: bpy.types.Object, role: str) -> None:
+    """Forget the user's choice for one role, back to what is detected. Raises `MotionError` on unknown names."""
+    _require_role(role)
+    set_overrides(armature, {r: b for r, b in overrides(armature).items() if r != role})
 
 
 def clear_overrides(armature: bpy.types.Object) -> None:
     """Forget the user's choices, back to what is detected."""
-    if OVERRIDES in armature:
-        del armature[OVERRIDES]
+    set_overrides(armature, {})
+
+
+def _require_role(role: str) -> None:
+    if role not in INDEX:
+        raise MotionError(f"There is no role '{role}'; use one of {', '.join(JOINTS)}.")

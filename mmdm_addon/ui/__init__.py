@@ -1,8 +1,8 @@
 """Panels and menu entries."""
 
-from . import menus, panels
+from . import bone_map, menus, panels
 
-CLASSES = (*panels.CLASSES, *menus.CLASSES)
+CLASSES = (*panels.CLASSES, *bone_map.CLASSES, *menus.CLASSES)
 
 
 def register() -> None:

@@ -5,7 +5,7 @@ import bpy
 from .. import jobs, runtime
 from ..engine_link import JOINTS
 from ..rig import roles
-from . import engine, fill_gap
+from . import bone_map, engine, fill_gap
 from .layout import Panel, paragraph
 
 
@@ -106,6 +106,7 @@ class MMDM_PT_bones(Panel, bpy.types.Panel):
             if role in chosen:
                 row.operator("mmdm.bone_role_clear", text="", icon="X").role = role
         layout.operator("mmdm.bones_detect", icon="FILE_REFRESH")
+        bone_map.draw_saved(layout)
         layout.prop(armature.mmdm, "source_fps")
 
 
