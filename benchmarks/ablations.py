@@ -312,13 +312,13 @@ def show(lines: list[dict[str, Any]]) -> None:
     for i, line in enumerate(lines):
         if i == 0 or lines[i - 1]["group"] != line["group"]:
             head = f"{'M par.':>8}{'MFLOP/frame':>13}{'s/step':>8}{'position':>16}{'angle':>16}{'seeds':>7}"
-            print(f"\n{line['group']:44}{head}")
+            print(f"\n{line['group']:48}{head}")
         plain = (line["weights"], line["ddim_steps"]) == ("raw", 1)
         how = (
             "" if plain else f", {line['ddim_steps']} DDIM steps" if line["weights"] == "raw" else ", averaged weights"
         )
         print(
-            f"  {line['about'] + how:42}{line['parameters'] / 1e6:8.3f}{line['mflop_per_frame']:13.2f}"
+            f"  {line['about'] + how:46}{line['parameters'] / 1e6:8.3f}{line['mflop_per_frame']:13.2f}"
             f"{line['seconds_per_step']:8.2f}{_figure(line, 'position'):>16}{_figure(line, 'angle'):>16}"
             f"{line['seeds']:7}"
         )
