@@ -26,7 +26,7 @@ BANDS = (0.0, 0.13, 0.4, 1.0, 2.0)
 """Seconds from the border between which speeds are averaged."""
 SMALLEST = np.array([1e-4, 1e-2])
 """Leg lengths and degrees: what lies below is not told apart."""
-RIDGE = 1.0
+RIDGE = 10.0
 AROUND = 4 + 2 * (len(BANDS) - 1)
 
 

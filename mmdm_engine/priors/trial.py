@@ -36,6 +36,8 @@ FROZEN = 0.1
 LIKENESS, NEARNESS, TRUST = 3.0, 5.0, 2.0
 """How unlike (mean squared deviations) and how far away (seconds) a hole may be before it counts e times less, and
 the weight of the formula against that of the holes."""
+LEAN = 0.04
+"""By how much (log) a prediction stays below the median, so that as many truths lie 30 % above it as below."""
 SHARES = (0.25, 0.5, 0.75, 1.0)
 MARGIN = 0.01
 """Part of the error that a blend must gain on the holes to be used."""
@@ -341,7 +343,7 @@ def judged(found: Attempt, start: int, stop: int, formula: Formula) -> Trial:
         """errors (H, 2): the formula's answer for the gap, shifted by what it misses on the holes."""
         missed = np.log(errors + SMALLEST) - usual[1:, method]
         shift = (weights[:, None] * missed).sum(axis=0) / (weights.sum() + TRUST)
-        size = np.maximum(np.exp(usual[0, method] + shift) - SMALLEST, 0)
+        size = np.maximum(np.exp(usual[0, method] + shift - LEAN) - SMALLEST, 0)
         return Expected(float(100 * found.leg * size[0]), float(size[1]))
 
     plain = [expected(found.errors[:, i], i) for i in range(len(METHODS))]

@@ -173,7 +173,7 @@ def test_holes_correct_the_formula_by_their_weight():
         for value, unit, k in ((expected.position_cm, 100 * 0.8, 0), (expected.angle_deg, 1, 1)):
             floor = difficulty.SMALLEST[k]
             shift = part * (np.log(errors[0, column, k] + floor) - np.log(0.02))
-            assert value == pytest.approx(unit * (0.02 * np.exp(shift) - floor))
+            assert value == pytest.approx(unit * (0.02 * np.exp(shift - trials.LEAN) - floor))
     assert found.blend == 0
 
 
