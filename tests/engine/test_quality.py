@@ -14,8 +14,8 @@ from mmdm_engine.contract import JOINTS, Motion, MotionError, Skeleton
 from mmdm_engine.contract.protocol import Message
 from mmdm_engine.contract.skeleton import INDEX
 from mmdm_engine.evaluate import detection
-from mmdm_engine.pack import resample
-from mmdm_engine.quality import KINDS, Problem, Quality, detect
+from mmdm_engine.pack import Pack, resample
+from mmdm_engine.quality import KINDS, Kind, Problem, Quality, detect
 from mmdm_engine.worker import METHODS
 
 WALK, DANCE, PUNCH, JUMP = "02_01", "05_02", "02_05", "02_04"
@@ -42,7 +42,7 @@ def of(quality: Quality, kind: str) -> list[tuple[str, int, int]]:
     return [(p.joint, p.start, p.stop) for p in quality.problems if p.kind == kind]
 
 
-def new(quality: Quality, before: Quality) -> set[tuple[str, str]]:
+def new(quality: Quality, before: Quality) -> set[tuple[Kind, str]]:
     """(kind, joint) of problems of which the untouched motion has none."""
     return {(p.kind, p.joint) for p in quality.problems} - {(p.kind, p.joint) for p in before.problems}
 
@@ -62,7 +62,11 @@ def test_a_pop_is_found_in_its_own_frames_at_any_rate(pack_clip, fps, joint):
 
 def test_a_larger_pop_is_more_severe(walk):
     small, large = (
-        next(p for p in detect(turned(walk, "left_shoulder", slice(40, 41), [a, 0, 0])).problems if p.kind == "pop")
+        next(
+            p
+            for p in detect(turned(walk, "left_shoulder", slice(40, 41), np.array([a, 0, 0]))).problems
+            if p.kind == "pop"
+        )
         for a in (12.0, 40.0)
     )
     assert 0 < small.severity < large.severity < 1
@@ -228,10 +232,10 @@ def test_spoiling_marks_what_it_changes(pack_clip):
             assert not (changed & ~spoiled.bad & ~spoiled.unsure).any()
 
 
-def test_tallies_by_hand():
+def test_tallies_by_hand(walk):
     bad, found = np.zeros((20, 22), bool), Quality(np.ones((20, 22), np.float32), ())
     bad[5:9, 4] = True
-    spoiled = detection.Spoiled(None, "pop", bad, np.zeros_like(bad))
+    spoiled = detection.Spoiled(walk, "pop", bad, np.zeros_like(bad))
     cells, events = {k: detection.Tally() for k in KINDS}, {k: detection.Tally() for k in KINDS}
     hit = Quality(
         found.confidence,
@@ -245,12 +249,18 @@ def test_tallies_by_hand():
 
 
 def test_the_measurement_runs_on_a_pack(data):
-    from mmdm_engine.pack import Pack
-
     report = detection.detection(Pack.load(data("cmu/val.npz")), 30.0, 6)
     for kind in ("pop", "jitter", "frozen"):
         assert report["kinds"][kind]["events"]["precision"] > 0.8
         assert report["kinds"][kind]["confidence_where_bad"] < report["confidence_elsewhere"] - 0.3
+
+
+def test_repair_is_measured_against_the_truth(data):
+    report = detection.repair(Pack.load(data("cmu/val.npz")), list, 30.0, 4)  # a cleaner that changes nothing
+    for entry in report.values():
+        assert entry["before"] == entry["after"]
+        assert entry["before"]["mm_in_other_frames"] == 0
+        assert entry["before"]["angle_deg_where_bad"] >= 0
 
 
 # --- refine, driven by confidence -----------------------------------------------------------------------------------
