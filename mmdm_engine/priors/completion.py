@@ -293,6 +293,8 @@ def _windows(
     place = [bases[piece.of] for piece in owners]
     root = np.stack([base[1][rows] for base, rows in zip(place, frames, strict=True)])
     rotations, _ = interpolate(rot.normalize(np.where(observed[..., :22, None], raw, rot.IDENTITY)), root, observed)
+    unseen = ~observed[..., :22].any(axis=1)[:, None, :, None]
+    rotations = np.where(unseen, network.scale.rest.cpu().numpy(), rotations)
     rotations[:, :, 0] = np.stack([base[0][rows, 0] for base, rows in zip(place, frames, strict=True)])
 
     step = np.array([piece.stride / m.fps for piece, m in zip(owners, motions, strict=True)])

@@ -52,7 +52,7 @@ class GapScale(nn.Module):
 
     A gap of g seconds between two trusted frames at phase p ∈ (0, 1) is looked up bilinearly in (log g, p); a value
     that is trusted on one side only, in log seconds from that side; one that is trusted nowhere in the window has one
-    value per channel, that of the whole motion about the rest pose.
+    value per channel, about the mean pose `rest` (22, 4), which is the base there.
     """
 
     GAPS = 16
@@ -61,12 +61,19 @@ class GapScale(nn.Module):
     two_sided: Tensor
     one_sided: Tensor
     unseen: Tensor
+    rest: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("two_sided", torch.ones(self.GAPS, self.PHASES, 22, STATE))
         self.register_buffer("one_sided", torch.ones(self.GAPS, 22, STATE))
         self.register_buffer("unseen", torch.ones(22, STATE))
+        self.register_buffer("rest", torch.tensor(rot.IDENTITY).repeat(22, 1))
+
+    def at_rest(self, rotations: Tensor, observed: Tensor) -> Tensor:
+        """Interpolated rotations (B, T, 22, 4) with the mean pose in columns of ``observed`` (B, T, 23) seen nowhere."""
+        unseen = ~observed[..., :22].any(dim=1)[:, None, :, None]
+        return torch.where(unseen, self.rest, rotations)
 
     def _gap_index(self, seconds: Tensor) -> Tensor:
         low, high = math.log(self.SHORTEST), math.log(self.LONGEST)

@@ -85,7 +85,7 @@ class Losses(Schedules):
         fps = np.empty(count)
         for mask, n in zip(observed, range(count), strict=True):
             fps[n] = random.choice(FPS)
-            kind = random.choice(["part", "joints", "scattered", "pose"], p=[0.66, 0.16, 0.12, 0.06])
+            kind = random.choice(["part", "joints", "scattered", "pose"], p=[0.82, 0.1, 0.04, 0.04])
             if kind == "scattered":  # the paper's pattern B: each token on its own
                 mask[:, :22] = random.random((FRAMES, 22)) >= random.random() * 0.6
                 mask[:, 22] = mask[:, 0]
@@ -113,7 +113,7 @@ _PART_SHARE /= _PART_SHARE.sum()
 
 def _run(kind: str, random: np.random.Generator) -> tuple[int, int]:
     """Frames [start, stop) for which something is lost: inside, reaching an end, or throughout."""
-    place = random.choice(["inside", "end", "all"], p=[0.6, 0.15, 0.25] if kind != "pose" else [1, 0, 0])
+    place = random.choice(["inside", "end", "all"], p=[0.68, 0.14, 0.18] if kind != "pose" else [1, 0, 0])
     if place == "all":
         return 0, FRAMES
     length = 4 + round(random.random() ** 1.2 * (LONGEST - 4))

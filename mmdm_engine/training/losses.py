@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..contract.skeleton import PARENTS
 from ..priors.window import FEET, Frame
 from .clips import Batch
 
@@ -26,9 +27,31 @@ class Weights:
     contact: float = 0.2
 
 
-def _masked_mean(x: Tensor, mask: Tensor) -> Tensor:
-    mask = mask.expand_as(x)
-    return (x * mask).sum() / mask.sum().clamp(min=1)
+def _ancestry() -> Tensor:
+    """(22, 22): row i, column j is one where j's place depends on the rotation of i."""
+    table = torch.zeros(22, 22)
+    for j, parent in enumerate(PARENTS):
+        if parent >= 0:
+            table[:, j] = table[:, parent]
+            table[parent, j] = 1
+    table[0, 0] = 1  # where the pelvis is lost, so is its place
+    return table
+
+
+ANCESTRY = _ancestry()
+
+
+def moved_by(hidden: Tensor) -> Tensor:
+    """Joints whose rotation is lost (B, T, 22) bool → joints whose place is uncertain for it."""
+    return hidden.float() @ ANCESTRY.to(hidden.device) > 0
+
+
+def window_mean(x: Tensor, mask: Tensor) -> Tensor:
+    """Mean of x (B, …) over the mask in each window, then over windows: a lost hand counts like a lost body."""
+    mask = mask.expand_as(x).flatten(1).to(x.dtype)
+    count = mask.sum(dim=1)
+    means = (x.flatten(1) * mask).sum(dim=1) / count.clamp(min=1)
+    return means.sum() / (count > 0).sum().clamp(min=1)
 
 
 def motion_losses(
@@ -37,29 +60,29 @@ def motion_losses(
     hips: Tensor,
     true_rotations: Tensor,
     true_hips: Tensor,
-    hidden_frames: Tensor,
+    moved: Tensor,
     batch: Batch,
 ) -> dict[str, Tensor]:
-    """Position, velocity, acceleration (mean distance, per frame at 30 fps) and contact losses over hidden frames.
+    """Position, velocity, acceleration (mean distance, per frame at 30 fps) and contact losses.
 
-    hidden_frames (B, T) bool.
+    moved (B, T, 22) bool: the joints that count.
     """
     p, q = frame.positions(rotations, hips), frame.positions(true_rotations, true_hips)
     error = p - q
     rate = (1 / 30) / batch.frame_step[:, None, None, None]
     velocity = (error[:, 1:] - error[:, :-1]) * rate
     acceleration = (velocity[:, 1:] - velocity[:, :-1]) * rate
-    any_two = (hidden_frames[:, 1:] | hidden_frames[:, :-1])[..., None, None]
+    any_two = (moved[:, 1:] | moved[:, :-1])[..., None]
     any_three = any_two[:, 1:] | any_two[:, :-1]
     feet, true_feet = p[:, :, FEET], q[:, :, FEET]
     speed = (true_feet[:, 1:] - true_feet[:, :-1]).norm(dim=-1) / batch.frame_step[:, None, None]
-    planted = (speed < STILL) & batch.contact[:, None, None] & any_two[..., 0]
+    planted = (speed < STILL) & batch.contact[:, None, None] & any_two[:, :, FEET, 0]
     slide = (feet[:, 1:] - feet[:, :-1]).abs().sum(dim=-1) * rate[..., 0]
     return {
-        "position": _masked_mean(error.abs(), hidden_frames[..., None, None]),
-        "velocity": _masked_mean(velocity.abs(), any_two),
-        "acceleration": _masked_mean(acceleration.abs(), any_three),
-        "contact": _masked_mean(slide, planted),
+        "position": window_mean(error.abs(), moved[..., None]),
+        "velocity": window_mean(velocity.abs(), any_two),
+        "acceleration": window_mean(acceleration.abs(), any_three),
+        "contact": window_mean(slide, planted),
     }
 
 

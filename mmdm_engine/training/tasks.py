@@ -33,11 +33,12 @@ BATCH_FRAMES = 64 * 54
 """Frames in one batch: windows of every length cost the same."""
 
 
-def gap_windows(batch: Batch, observed: Tensor) -> Windows:
-    """Windows whose hidden part is interpolated, with the times to the nearest trusted frame."""
+def gap_windows(batch: Batch, observed: Tensor, scale: residual.GapScale) -> Windows:
+    """Windows whose hidden part is interpolated, or at rest where it is never seen; with times to trusted frames."""
     before, after = nearest_trusted(observed)
     step = batch.frame_step[:, None, None]
     rotations, root = interpolate(batch.rotations, batch.root, observed)
+    rotations = scale.at_rest(rotations, observed)
     return Windows(
         rotations, root, observed, before * step, after * step,
         torch.ones_like(batch.rotations[..., 0]), batch.bodies, batch.frame_step,
@@ -134,11 +135,13 @@ class InbetweenTask(PriorTask):
         """About ``frames`` frames of clean windows, and the same with gaps."""
         observed, fps = self.gaps.draw(max(4, frames // corruption.FRAMES), generator)
         batch = clips.sample(corruption.FRAMES, fps, generator)
-        return batch, gap_windows(batch, observed.to(clips.device))
+        return batch, gap_windows(batch, observed.to(clips.device), self.network.scale)
 
     def prepare(self, clips: Clips, generator: torch.Generator, batches: int = 300) -> None:
-        """Measure the residual scale on training data."""
+        """Measure the mean pose and the residual scale on training data."""
         residuals = []
+        every = clips.rotations[:: max(1, len(clips.rotations) // 20_000)]
+        self.network.scale.rest.copy_(rot.normalize((every * every[..., :1].sign()).mean(dim=0)))
         for _ in range(batches):
             batch, windows = self.draw(clips, BATCH_FRAMES, generator)
             condition = self.network.condition(windows)
@@ -170,14 +173,14 @@ class InbetweenTask(PriorTask):
         if network.objective == "noise":  # the motion it implies is of no use near pure noise
             return {"state": (predicted - noise).abs().sum() / condition.hidden.sum().clamp(min=1)}
         rotations, hips = residual.add(condition.base_rotations, condition.base_hips, predicted * condition.scale)
-        hidden_frames = ~windows.observed.all(dim=-1)
         hidden = condition.hidden
+        moved = losses.moved_by(~windows.observed[..., :22]) | ~windows.observed[..., 22:]
         off = (predicted - x0).abs().clamp(max=10)
         turn = ((predicted - x0) * condition.scale)[..., :3].abs()
         return {
-            "state": (off * hidden).sum() / hidden.sum().clamp(min=1),
-            "rotation": (turn * hidden[..., :3]).sum() / hidden[..., :3].sum().clamp(min=1),
-            **losses.motion_losses(condition.frame, rotations, hips, true_rotations, true_hips, hidden_frames, batch),
+            "state": losses.window_mean(off, hidden),
+            "rotation": losses.window_mean(turn, hidden[..., :3]),
+            **losses.motion_losses(condition.frame, rotations, hips, true_rotations, true_hips, moved, batch),
         }
 
     @torch.no_grad()
@@ -186,7 +189,7 @@ class InbetweenTask(PriorTask):
         batch = clips.sample(54, torch.full((256,), 30.0), generator, augment=False)
         observed = torch.ones((256, 54, 23), dtype=torch.bool, device=clips.device)
         observed[:, 12:42] = False
-        windows = gap_windows(batch, observed)
+        windows = gap_windows(batch, observed, self.network.scale)
         condition = self.network.condition(windows)
         true = condition.frame.enter(batch.rotations, batch.root)
         ours = residual.add(condition.base_rotations, condition.base_hips, self.network.sample(condition))
@@ -208,7 +211,7 @@ class CompletionTask(InbetweenTask):
         for i, limb in enumerate(LIMBS):
             hidden[i::4, list(limb)] = True
             observed[i::4, 20:65, list(limb)] = False
-        condition = self.network.condition(gap_windows(batch, observed))
+        condition = self.network.condition(gap_windows(batch, observed, self.network.scale))
         true = condition.frame.enter(batch.rotations, batch.root)
         ours = residual.add(condition.base_rotations, condition.base_hips, self.network.sample(condition))
         return _ratios(condition.frame, ours, (condition.base_rotations, condition.base_hips), true, 20, hidden)
@@ -252,7 +255,7 @@ class RefinementTask(PriorTask):
         state = self.network.predict(condition)
         rotations, hips = residual.add(condition.base_rotations, condition.base_hips, state)
         turn = rot.log(rot.multiply(rot.conjugate(rotations), true_rotations)).abs()
-        every = torch.ones(batch.root.shape[:2], dtype=torch.bool, device=hips.device)
+        every = torch.ones(batch.rotations.shape[:3], dtype=torch.bool, device=hips.device)
         return {
             "rotation": turn.mean(),
             **losses.motion_losses(condition.frame, rotations, hips, true_rotations, true_hips, every, batch),

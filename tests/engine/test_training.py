@@ -173,11 +173,29 @@ def test_a_perfect_answer_costs_nothing(clips):
     batch = clips.sample(20, torch.full((4,), 30.0), generator())
     frame = find_frame(batch.rotations, batch.root, torch.ones(4, 20, dtype=torch.bool), batch.bodies)
     inside = frame.enter(batch.rotations, batch.root)
-    everything = torch.ones(4, 20, dtype=torch.bool)
+    everything = torch.ones(4, 20, 22, dtype=torch.bool)
     terms = losses.motion_losses(frame, *inside, *inside, everything, batch)
     assert all(terms[k] == 0 for k in ("position", "velocity", "acceleration"))
     moved = losses.motion_losses(frame, inside[0], inside[1] + 0.1, *inside, everything, batch)
     assert moved["position"] == pytest.approx(0.1, rel=1e-4)
+
+
+def test_a_lost_hand_counts_like_a_lost_body():
+    error = torch.ones(2, 6, 22, 3)
+    error[0] = 3
+    mask = torch.zeros(2, 6, 22, 1, dtype=torch.bool)
+    mask[0, 2, 20] = True
+    mask[1] = True
+    assert losses.window_mean(error, mask) == 2
+    assert losses.window_mean(error, mask[:, :, :, :] & False) == 0
+
+
+def test_what_a_lost_rotation_moves():
+    hidden = torch.zeros(1, 1, 22, dtype=torch.bool)
+    hidden[0, 0, 18] = True  # the elbow moves the wrist
+    assert losses.moved_by(hidden)[0, 0].nonzero().flatten().tolist() == [20]
+    hidden[0, 0, 0] = True
+    assert losses.moved_by(hidden).all()
 
 
 def test_residual_and_frame_are_inverses(clips):
