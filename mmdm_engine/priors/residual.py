@@ -71,7 +71,7 @@ class GapScale(nn.Module):
         self.register_buffer("rest", torch.tensor(rot.IDENTITY).repeat(22, 1))
 
     def at_rest(self, rotations: Tensor, observed: Tensor) -> Tensor:
-        """Interpolated rotations (B, T, 22, 4) with the mean pose in columns of ``observed`` (B, T, 23) seen nowhere."""
+        """Interpolated rotations (B, T, 22, 4), the mean pose where ``observed`` (B, T, 23) is false throughout."""
         unseen = ~observed[..., :22].any(dim=1)[:, None, :, None]
         return torch.where(unseen, self.rest, rotations)
 
