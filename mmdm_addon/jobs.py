@@ -138,8 +138,11 @@ def selected_bones(armature: bpy.types.Object) -> list[str]:
     return [b.name for b in armature.pose.bones if compat.is_selected(b) and not compat.is_hidden(b)]
 
 
-def unready(context: bpy.types.Context) -> str:
-    """Why no job can start now, in words for a greyed-out button; empty when one can."""
+def unready(context: bpy.types.Context, *, bones: bool = True) -> str:
+    """Why no job can start now, in words for a greyed-out button; empty when one can.
+
+    bones: the job is about the selected bones, so some must be.
+    """
     armature = active_armature(context)
     if _running is not None:
         return f"{_running.title} is running; wait for it or cancel it"
@@ -154,7 +157,7 @@ def unready(context: bpy.types.Context) -> str:
         return "The armature is in NLA tweak mode; leave it (Tab in the NLA editor) first"
     if compat.has_slots() and compat.assigned_slot(armature) is None:
         return "The armature's action has no slot assigned; choose one in the Action editor"
-    if not any(compat.is_selected(bone) for bone in armature.pose.bones):
+    if bones and not any(compat.is_selected(bone) for bone in armature.pose.bones):
         return "No bone is selected; select the bones to write in Pose Mode"
     return runtime.missing().rstrip(".")
 
@@ -162,11 +165,13 @@ def unready(context: bpy.types.Context) -> str:
 class EngineOperator:
     """Mix-in: subclasses give ``title``, ``prepare`` and ``apply``; see the module's text.
 
-    panel_options: names of properties that, run from the window, default to the panel's.
+    panel_options: names of properties that, run from the window, default to the panel's. needs_bones: it is about the
+    selected bones.
     """
 
     title = ""
     panel_options: tuple[str, ...] = ()
+    needs_bones = True
     if TYPE_CHECKING:  # what bpy.types.Operator brings
         poll_message_set: Any
         properties: Any
@@ -182,10 +187,21 @@ class EngineOperator:
         """Write the answer; the sentence for the user. Raises `MotionError` having changed nothing."""
         raise NotImplementedError
 
+    def receive(
+        self,
+        context: bpy.types.Context,
+        armature: bpy.types.Object,
+        request: Request,
+        header: Mapping[str, Any],
+        arrays: dict[str, np.ndarray],
+    ) -> str:
+        """`apply`, for those to whom the answer's header says something as well."""
+        return self.apply(context, armature, request, arrays)
+
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
         """Blender's hook: greyed out, with the reason, while nothing can be done."""
-        problem = unready(context)
+        problem = unready(context, bones=cls.needs_bones)
         if problem:
             cls.poll_message_set(problem)
         return not problem
@@ -256,9 +272,9 @@ class EngineOperator:
     def _finish(self, context: bpy.types.Context, job: Job) -> str:
         """The one place where an answer becomes a change of the file."""
         job.request.target.require(context)  # the reason why a job was cancelled from here
-        _, arrays = job.call.result()
+        header, arrays = job.call.result()
         armature = job.request.target.resolve(context)
-        self._say("INFO", self.apply(context, armature, job.request, arrays))
+        self._say("INFO", self.receive(context, armature, job.request, header, arrays))
         return "FINISHED"
 
     @contextlib.contextmanager

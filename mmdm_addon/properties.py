@@ -16,6 +16,8 @@ from bpy.props import (
     StringProperty,
 )
 
+from . import problems
+from .engine_link import MotionError
 from .rig import stored
 
 SOURCE_FPS = "mmdm_source_fps"
@@ -29,6 +31,10 @@ DENSITY_ITEMS = (
     ("MATCH", "Match", "Keys on every frame where the action is baked, few Bézier keys where it is keyed by hand"),
     ("ALL", "Every Frame", "A key on every frame"),
     ("STEP", "Every n-th", "A key on every n-th frame"),
+)
+ORDER_ITEMS = (
+    ("FRAME", "By Frame", "The earliest problem first"),
+    ("SEVERITY", "By Severity", "The worst problem first"),
 )
 
 
@@ -75,7 +81,12 @@ def strength_option() -> Any:
 class MMDM_PG_options(bpy.types.PropertyGroup):
     """The panel's options, kept in the scene."""
 
-    __annotations__ = {**fill_options(), "lock_feet": lock_feet_option(), "strength": strength_option()}
+    __annotations__ = {
+        **fill_options(),
+        "lock_feet": lock_feet_option(),
+        "strength": strength_option(),
+        "problem_order": EnumProperty(name="Order", description="What stands first in the list", items=ORDER_ITEMS),
+    }
 
 
 class MMDM_PG_take(bpy.types.PropertyGroup):
@@ -97,10 +108,40 @@ def _set_source_fps(self: bpy.types.PropertyGroup, value: float) -> None:
     stored.store(self.id_data, SOURCE_FPS, float(value) if value > 0 else None)
 
 
+class MMDM_PG_problem(bpy.types.PropertyGroup):
+    """Something in a take that cannot be trusted."""
+
+    role: StringProperty(description="Whose problem it is, as left_knee", override={"LIBRARY_OVERRIDABLE"})
+    bone: StringProperty(description="The first bone of that role", override={"LIBRARY_OVERRIDABLE"})
+    kind: StringProperty(description="pop, jitter, frozen, slide or penetration", override={"LIBRARY_OVERRIDABLE"})
+    start: IntProperty(description="Its first scene frame", override={"LIBRARY_OVERRIDABLE"})
+    end: IntProperty(description="Its last scene frame", override={"LIBRARY_OVERRIDABLE"})
+    severity: FloatProperty(description="0 is nothing, 0.5 is plain to see", min=0, max=1, subtype="FACTOR",
+                            override={"LIBRARY_OVERRIDABLE"})  # fmt: skip
+
+
+def _show_problem(self: bpy.types.PropertyGroup, context: bpy.types.Context) -> None:
+    if not 0 <= self.problem_index < len(self.problems):
+        return
+    try:
+        problems.show(context, self.id_data, self.problems[self.problem_index])
+    except MotionError as error:
+        status = context.window_manager.mmdm
+        status.message, status.failed = str(error), True
+
+
 class MMDM_PG_armature(bpy.types.PropertyGroup):
     """What belongs to one armature object."""
 
     takes: CollectionProperty(type=MMDM_PG_take, override={"LIBRARY_OVERRIDABLE", "USE_INSERTION"})
+    problems: CollectionProperty(type=MMDM_PG_problem, override={"LIBRARY_OVERRIDABLE", "USE_INSERTION"})
+    problems_state: StringProperty(
+        description="Of the keys in which the problems were found; empty before", override={"LIBRARY_OVERRIDABLE"}
+    )
+    problem_index: IntProperty(
+        name="Problem", description="Go to its first frame and select its bone", default=-1, min=-1,
+        update=_show_problem, override={"LIBRARY_OVERRIDABLE"},
+    )  # fmt: skip
     source_fps: FloatProperty(
         name="Source Frame Rate",
         description="Frames per second at which the take was recorded where the scene has another rate; 0 = as it",
@@ -124,7 +165,7 @@ class MMDM_PG_status(bpy.types.PropertyGroup):
     message: StringProperty(description="The sentence with which the last job ended", options={"SKIP_SAVE"})
 
 
-CLASSES = (MMDM_PG_options, MMDM_PG_take, MMDM_PG_armature, MMDM_PG_status)
+CLASSES = (MMDM_PG_options, MMDM_PG_take, MMDM_PG_problem, MMDM_PG_armature, MMDM_PG_status)
 
 
 def register() -> None:

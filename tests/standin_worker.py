@@ -1,7 +1,8 @@
 """A worker whose engine is a few lines: everything but the network is the real thing.
 
-Run like the worker itself. ``fill_gap`` interpolates, ``refine`` smooths; the label (fill) or the prior's name asks for
-the behaviour that a test needs: ``slow``, ``die``, ``hang``, ``noise``, ``raise``, ``corrupt``.
+Run like the worker itself. ``fill_gap`` and ``complete`` interpolate, ``refine`` smooths, ``detect`` finds spikes; the
+label (fill) or the prior's name asks for the behaviour that a test needs: ``slow``, ``die``, ``hang``, ``noise``,
+``raise``, ``corrupt``.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ from __future__ import annotations
 import os
 import sys
 import time
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from mmdm_engine import baselines
 from mmdm_engine import rotations as rot
-from mmdm_engine.contract import MotionError
+from mmdm_engine.contract import JOINTS, MotionError
+from mmdm_engine.quality import Problem, Quality
 from mmdm_engine.worker import serve
 
 
@@ -101,6 +104,47 @@ class Engine:
         motion.require_finite(observed)
         filled = baselines.interpolate(np.nan_to_num(motion.rotations), np.nan_to_num(motion.root), observed)
         return motion.with_frames(*filled)
+
+    def detect(self, motion):
+        self.calls += 1
+        motion.require_finite()
+        if len(motion) < 4:
+            raise MotionError("Finding problems needs at least four frames; choose a longer take.")
+        steps = rot.angle(motion.rotations[1:].astype(np.float64), motion.rotations[:-1].astype(np.float64))
+        jumps = np.zeros((len(motion), 22), bool)
+        jumps[1:-1] = (steps[1:] > 0.5) & (steps[:-1] > 0.5)
+        problems = [
+            Problem("pop", JOINTS[j], int(t), int(t) + 1, float(steps[t, j] / (steps[t, j] + 1)))
+            for t, j in np.argwhere(jumps)
+        ]
+        return Quality(1 - jumps.astype(np.float32), tuple(problems))
+
+    def trial(self, motion, start, stop, *, keep=None, joints=None, label="", prior=None, device="auto", progress=None):
+        self.calls += 1
+        _behave(prior or label, progress)
+        good = np.isfinite(motion.rotations).all(axis=(1, 2))
+        holes = int(good[:start].sum() + good[stop:].sum()) // (stop - start)
+        open_sides = int(start == 0) + int(stop == len(motion))
+        size = 0.1 * (stop - start) * (1 + open_sides)
+        return Trial(start, stop, holes, size, 2 * size)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What ``trial`` answers, with its figures from the length of the gap."""
+
+    start: int
+    stop: int
+    holes: int
+    ours: float
+    bezier: float
+
+    def report(self):
+        """As the real one's."""
+        return {
+            **asdict(self),
+            "sentence": f"expected {self.ours:.1f} cm, Bézier {self.bezier:.1f} cm, {self.holes} holes",
+        }
 
 
 if __name__ == "__main__":

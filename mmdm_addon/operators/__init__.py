@@ -1,10 +1,24 @@
 """The commands: ``bpy.ops.mmdm.*``."""
 
-from . import bone_map, fill_gap, import_motion, job, refine_jitter, runtime, takes
+from . import (
+    bone_map,
+    complete_bones,
+    detect_problems,
+    fill_gap,
+    import_motion,
+    job,
+    refine_jitter,
+    runtime,
+    takes,
+    trial,
+)
 
 CLASSES = (
     *fill_gap.CLASSES,
+    *trial.CLASSES,
     *refine_jitter.CLASSES,
+    *complete_bones.CLASSES,
+    *detect_problems.CLASSES,
     *takes.CLASSES,
     *bone_map.CLASSES,
     *import_motion.CLASSES,

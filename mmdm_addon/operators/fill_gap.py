@@ -27,6 +27,27 @@ class Fill:
     bones: frozenset[str]
 
 
+def planned(
+    context: bpy.types.Context,
+    about: reading.Subject,
+    *,
+    keep: str,
+    extend: bool,
+    frame_start: int = 0,
+    frame_end: int = 0,
+) -> timeline.FillPlan:
+    """What the options mean for this selection. Raises `MotionError` when nothing sensible is selected."""
+    return timeline.plan_fill(
+        about.keys.bones,
+        about.role_bones,
+        frame_start=frame_start,
+        frame_end=frame_end,
+        preview=reading.preview_range(context),
+        keep_keys=keep == "KEYS",
+        extend=extend,
+    )
+
+
 def hidden(plan: timeline.FillPlan, about: reading.Subject, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What the engine generates, and which frames of it are written: (T, 22) bool, (T,) bool.
 
@@ -74,14 +95,13 @@ class MMDM_OT_fill_gap(jobs.EngineOperator, bpy.types.Operator):
         """Find the gaps and read the motion around them."""
         about = reading.subject(armature)
         check(context, armature, about.roles, set(about.bones))
-        plan = timeline.plan_fill(
-            about.keys.bones,
-            about.role_bones,
+        plan = planned(
+            context,
+            about,
+            keep=self.keep,
+            extend=self.extend,
             frame_start=self.frame_start,
             frame_end=self.frame_end,
-            preview=reading.preview_range(context),
-            keep_keys=self.keep == "KEYS",
-            extend=self.extend,
         )
         first, last = plan.gaps[0], plan.gaps[-1]
         take = reading.read_around(

@@ -63,10 +63,15 @@ def preview_range(context: bpy.types.Context) -> tuple[int, int] | None:
 
 
 def read_around(
-    context: bpy.types.Context, armature: bpy.types.Object, about: Subject, first: float, last: float
+    context: bpy.types.Context,
+    armature: bpy.types.Object,
+    about: Subject,
+    first: float,
+    last: float,
+    seconds: float = CONTEXT_SECONDS,
 ) -> RigTake:
-    """The whole frames from ``first`` to ``last`` and the context around them, as far as something is keyed."""
-    margin = math.ceil(CONTEXT_SECONDS * frame_rate(context, armature))
+    """The whole frames from ``first`` to ``last`` and so many seconds around them, as far as something is keyed."""
+    margin = math.ceil(seconds * frame_rate(context, armature))
     keyed = timeline.columns(about.keys.bones.values())
     start = min(math.floor(first), max(math.floor(first) - margin, math.ceil(keyed[0] - timeline.SAME)))
     end = max(math.ceil(last), min(math.ceil(last) + margin, math.floor(keyed[-1] + timeline.SAME)))

@@ -1,16 +1,19 @@
-"""Fill Gap in the MMDM tab: what it would do, and its options."""
+"""Fill Gap in the MMDM tab: what it would do, how well, and its options."""
 
 from __future__ import annotations
+
+from collections.abc import Hashable
 
 import bpy
 
 from .. import jobs, timeline
 from ..engine_link import MotionError
-from ..operators.reading import preview_range
+from ..operators import reading, trial
+from ..operators.fill_gap import planned
 from .layout import Panel, paragraph
 from .memo import Memo
 
-_plan = Memo()
+_plan: Memo[tuple[str, Hashable]] = Memo()
 
 
 class MMDM_PT_fill(Panel, bpy.types.Panel):
@@ -23,7 +26,9 @@ class MMDM_PT_fill(Panel, bpy.types.Panel):
         """Blender's hook."""
         layout, options = self.tool_layout(), context.scene.mmdm
         if not jobs.unready(context):
-            paragraph(layout, fill_preview(context), icon="KEYFRAME_HLT")
+            text, question = _outlook(context)
+            paragraph(layout, text, icon="KEYFRAME_HLT")
+            _draw_estimate(layout, question)
         layout.operator("mmdm.fill_gap", icon="IPO_EASE_IN_OUT")
         column = layout.column()
         column.prop(options, "keep")
@@ -38,27 +43,44 @@ class MMDM_PT_fill(Panel, bpy.types.Panel):
         column.prop(options, "extend")
 
 
+def _draw_estimate(layout: bpy.types.UILayout, question: Hashable) -> None:
+    """The expected error once it is known for this plan, until then the button; greyed out where there is no plan."""
+    sentence = trial.remembered(question)
+    if sentence:
+        paragraph(layout, sentence, icon="INFO")
+        return
+    row = layout.row()
+    row.enabled = question is not None
+    row.operator("mmdm.trial", icon="DRIVER_DISTANCE")
+
+
 def fill_preview(context: bpy.types.Context) -> str:
     """What Fill Gap would write and keep, or why it cannot."""
+    return _outlook(context)[0]
+
+
+def expectation(context: bpy.types.Context) -> str:
+    """The expected error of what Fill Gap would do, if it was estimated."""
+    return trial.remembered(_outlook(context)[1])
+
+
+def _outlook(context: bpy.types.Context) -> tuple[str, Hashable]:
+    """The preview, and what an estimate must be of to hold for it; None without a plan."""
     armature, options = jobs.require_armature(context), context.scene.mmdm
     selected = frozenset(jobs.selected_bones(armature))
     count = timeline.key_count(armature)
-    preview = preview_range(context)
+    preview = reading.preview_range(context)
     key = (armature.session_uid, armature.animation_data.action.session_uid, count, selected, preview, options.keep,
            options.extend)  # fmt: skip
 
-    def compute() -> str:
+    def compute() -> tuple[str, Hashable]:
         try:
-            plan = timeline.plan_fill(
-                timeline.pose_keys(armature).bones,
-                selected,
-                preview=preview,
-                keep_keys=options.keep == "KEYS",
-                extend=options.extend,
-            )
+            about = reading.subject(armature)
+            plan = planned(context, about, keep=options.keep, extend=options.extend)
         except MotionError as error:
-            return str(error)
-        return plan.sentence[0].upper() + plan.sentence[1:]
+            return str(error), None
+        text = plan.sentence[0].upper() + plan.sentence[1:]
+        return text, trial.question(context, armature, about, plan)
 
     return _plan.get(key, compute)
 

@@ -24,7 +24,10 @@ class MMDM_MT_motion(bpy.types.Menu):
         layout = self.layout
         layout.operator_context = "INVOKE_DEFAULT"
         layout.operator("mmdm.fill_gap", icon="IPO_EASE_IN_OUT")
+        layout.operator("mmdm.trial", icon="DRIVER_DISTANCE")
         layout.operator("mmdm.refine_jitter", icon="SMOOTHCURVE")
+        layout.operator("mmdm.complete_bones", icon="ARMATURE_DATA")
+        layout.operator("mmdm.detect_problems", icon="VIEWZOOM")
 
 
 def _draw(self: bpy.types.Menu, context: bpy.types.Context) -> None:

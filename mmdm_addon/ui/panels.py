@@ -5,7 +5,7 @@ import bpy
 from .. import jobs, runtime
 from ..engine_link import JOINTS
 from ..rig import roles
-from . import bone_map, engine, fill_gap
+from . import bone_map, engine, fill_gap, problems
 from .layout import Panel, paragraph
 
 
@@ -44,6 +44,19 @@ class MMDM_PT_refine(Panel, bpy.types.Panel):
         layout.operator("mmdm.refine_jitter", icon="SMOOTHCURVE")
         layout.prop(options, "strength", slider=True)
         layout.prop(options, "lock_feet")
+
+
+class MMDM_PT_complete(Panel, bpy.types.Panel):
+    """Complete Bones."""
+
+    bl_idname = "MMDM_PT_complete"
+    bl_label = "Complete Bones"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        """Blender's hook."""
+        layout = self.tool_layout()
+        layout.operator("mmdm.complete_bones", icon="ARMATURE_DATA")
+        layout.prop(context.scene.mmdm, "lock_feet")
 
 
 class MMDM_PT_takes(Panel, bpy.types.Panel):
@@ -127,4 +140,13 @@ class MMDM_PT_runtime(Panel, bpy.types.Panel):
         row.operator("mmdm.runtime_log")
 
 
-CLASSES = (MMDM_PT_main, *fill_gap.CLASSES, MMDM_PT_refine, MMDM_PT_takes, MMDM_PT_bones, MMDM_PT_runtime)
+CLASSES = (
+    MMDM_PT_main,
+    *fill_gap.CLASSES,
+    MMDM_PT_refine,
+    MMDM_PT_complete,
+    *problems.CLASSES,
+    MMDM_PT_takes,
+    MMDM_PT_bones,
+    MMDM_PT_runtime,
+)

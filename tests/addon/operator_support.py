@@ -71,6 +71,18 @@ def same(a, b) -> bool:
     )
 
 
+def changed_frames(before, after):
+    """Per curve the frames of keys whose value differs between two `state`s, or that only one of them has."""
+    result = {}
+    for key in before[1]:
+        a = {float(x): float(y) for x, y in before[1][key]["co"]}
+        b = {float(x): float(y) for x, y in after[1][key]["co"]}
+        frames = {f for f in a.keys() | b.keys() if a.get(f) != b.get(f)}
+        if frames:
+            result[key] = frames
+    return result
+
+
 def refused(operator, *words: str, **options) -> str:
     """Run an operator that must refuse; its one sentence, which must hold these words."""
     with pytest.raises(RuntimeError) as caught:

@@ -6,7 +6,7 @@ import bpy
 import figures
 import numpy as np
 import pytest
-from operator_support import curves, figure, refused, same, select, select_keys, standin, state  # noqa: F401
+from operator_support import changed_frames, curves, figure, refused, same, select, select_keys, standin, state  # noqa: F401
 
 from mmdm_addon import compat, jobs, timeline
 from mmdm_addon.engine_client import Call, CallCancelledError
@@ -19,18 +19,6 @@ fill, refine = bpy.ops.mmdm.fill_gap, bpy.ops.mmdm.refine_jitter
 
 def values(armature, frame):
     return {(c.data_path, c.array_index): c.evaluate(frame) for c in curves(armature)}
-
-
-def changed_frames(before, after):
-    """Per curve the frames of keys whose value differs, or that only one side has."""
-    result = {}
-    for key in before[1]:
-        a = {float(x): float(y) for x, y in before[1][key]["co"]}
-        b = {float(x): float(y) for x, y in after[1][key]["co"]}
-        frames = {f for f in a.keys() | b.keys() if a.get(f) != b.get(f)}
-        if frames:
-            result[key] = frames
-    return result
 
 
 def bone_of(key):
