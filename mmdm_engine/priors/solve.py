@@ -265,6 +265,8 @@ def _resampled(job: Job, part: slice, first: int, last: int, stride: float) -> t
     start = first - 1 if first > 0 else last
     span = last - first + 1
     step = span / max(round(span / stride), 1) if first > 0 and last < len(job.motion) else stride
+    if step < 1.05:  # so short a run gets no coarser between its borders
+        return None, np.zeros(0)
     count = [int((start - part.start) / step + 1e-6), int((part.stop - 1 - start) / step + 1e-6)]
     grid = np.clip(start + step * np.arange(-count[0], count[1] + 1), 0, len(job.motion) - 1)
     low = np.minimum(np.floor(grid + 1e-6).astype(int), len(job.motion) - 2)

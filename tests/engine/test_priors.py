@@ -128,6 +128,18 @@ def test_takes_differ_and_repeat_with_their_seed(walk):
     assert degrees(first[1], first[2])[20:50].mean() > 0.01
 
 
+@pytest.mark.parametrize("length", range(1, 8))
+@pytest.mark.parametrize("fps", [90, 120, 240])
+def test_a_gap_of_a_few_frames_in_a_fast_take(pack_clip, fps, length):
+    """Such gaps cannot be thinned out between their borders; they are solved at the rate that they have."""
+    motion = pack_clip("02_01")
+    fast = mmdm.Motion(motion.rotations, motion.root, motion.skeleton, fps)
+    out = fill(fast, 60, 60 + length, lock_feet=False)
+    assert same_bits(out.rotations[:60], fast.rotations[:60])
+    assert same_bits(out.rotations[60 + length :], fast.rotations[60 + length :])
+    assert degrees(out, fast)[60 : 60 + length].mean() < 5
+
+
 @pytest.mark.parametrize(("fps_factor", "gap"), [(1, (60, 360)), (4, (100, 240)), (2, (40, 140))])
 def test_long_gaps_and_fast_takes(pack_clip, fps_factor, gap):
     clip = pack_clip("05_02")
