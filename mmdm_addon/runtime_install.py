@@ -238,11 +238,8 @@ class Installation:
             ) from error
         finally:
             atexit.unregister(self.cancel)
-            threading.Thread(target=self._clean_up, name="mmdm-clean-up").start()
-
-    def _clean_up(self) -> None:
-        self._release()  # first: a new installation need not wait for the old files to go
-        _remove_tree(self._staging)
+            self._release()  # before the old files are gone: a new installation need not wait for that
+            threading.Thread(target=_remove_tree, args=[self._staging], name="mmdm-clean-up").start()
 
     def _release(self) -> None:
         if self._log is not None:

@@ -27,6 +27,7 @@ from mmdm_addon.operators import runtime as commands
 from mmdm_addon.ui import engine, panels
 
 DEADLINE = 120
+NAMED = os.environ.get("MMDM_PYTHON", "")  # the tests take it away, to see what happens without
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +42,22 @@ def clean_runtime(monkeypatch, tmp_path):
     yield
     runtime.stop_installation()
     runtime.forget()
+
+
+@pytest.fixture
+def named(monkeypatch):
+    """The Python for the real engine is named again, where one was."""
+    if NAMED:
+        monkeypatch.setenv("MMDM_PYTHON", NAMED)
+    monkeypatch.setenv("MMDM_PYTHON", worker_python())
+
+
+@pytest.fixture
+def standin_engine(named, monkeypatch):
+    """The stand-in worker in its place."""
+    command = standin_command()
+    monkeypatch.setattr(runtime, "worker_command", lambda _runtime: command)
+    return command
 
 
 @pytest.fixture(scope="module")
@@ -509,17 +526,14 @@ def test_a_second_blender_that_installs_is_told_and_may_once_the_first_is_gone(s
     assert install(shop) == {"FINISHED"}
 
 
-def test_two_blenders_have_a_worker_each(tmp_path, monkeypatch):
-    command = standin_command()
-    monkeypatch.setenv("MMDM_PYTHON", command[0])
-    monkeypatch.setattr(runtime, "worker_command", lambda _runtime: command)
+def test_two_blenders_have_a_worker_each(tmp_path, standin_engine):
     assert bpy.ops.mmdm.runtime_test() == {"FINISHED"}
     mine = runtime.current()._process.pid
     script = tmp_path / "second.py"
     script.write_text(
         f"import sys, os; sys.path.insert(0, {str(ROOT)!r})\n"
         "import bpy, mmdm_addon\nfrom mmdm_addon import runtime\nmmdm_addon.register()\n"
-        f"runtime.worker_command = lambda _: {command!r}\n"
+        f"runtime.worker_command = lambda _: {standin_engine!r}\n"
         "outcome = bpy.ops.mmdm.runtime_test()\n"
         f"open({str(tmp_path / 'pid')!r}, 'w').write(f'{{outcome}} {{runtime.current()._process.pid}}')\n"
         "mmdm_addon.unregister()\nsys.stdout.flush()\nos._exit(0)\n"
@@ -561,8 +575,8 @@ def test_an_engine_in_use_that_cannot_be_moved_stays(monkeypatch):
 # ---------------------------------------------------------------- the test button
 
 
-def test_the_test_fills_a_gap_with_the_real_engine_and_says_where_and_how_fast(monkeypatch):
-    monkeypatch.setenv("MMDM_PYTHON", worker_python())
+@pytest.mark.usefixtures("named")
+def test_the_test_fills_a_gap_with_the_real_engine_and_says_where_and_how_fast():
     objects = len(bpy.data.objects)
     assert bpy.ops.mmdm.runtime_test() == {"FINISHED"}
     hello = runtime.current().hello
@@ -574,10 +588,8 @@ def test_the_test_fills_a_gap_with_the_real_engine_and_says_where_and_how_fast(m
     assert any(text.startswith("Devices: ") for text in layout.named("label"))
 
 
+@pytest.mark.usefixtures("standin_engine")
 def test_in_the_window_the_test_runs_beside_the_user_and_can_be_cancelled(pressed, monkeypatch):
-    command = standin_command()
-    monkeypatch.setenv("MMDM_PYTHON", command[0])
-    monkeypatch.setattr(runtime, "worker_command", lambda _runtime: command)
     started = time.monotonic()
     outcome, look, _ = pressed(commands.MMDM_OT_runtime_test)
     assert time.monotonic() - started < 0.5
