@@ -39,8 +39,8 @@ the weight of the formula against that of the holes."""
 LEAN = 0.04
 """By how much (log) a prediction stays below the median, so that as many truths lie 30 % above it as below."""
 SHARES = (0.25, 0.5, 0.75, 1.0)
-MARGIN = 0.01
-"""Part of the error that a blend must gain on the holes to be used."""
+CAUTION = 0.06
+"""Part of the error that the whole curve must gain on the holes to be used; shares of it need the same share."""
 
 LEAST_HOLES = 3
 CURVES = METHODS[1:]
@@ -88,7 +88,6 @@ class Trial:
         if not self.holes:
             text += "; too little good motion nearby to try it out, so judged by other takes"
         return text
-
 
     def report(self) -> dict[str, Any]:
         """The figures and the sentence as plain numbers and text."""
@@ -357,8 +356,9 @@ def _best_blend(found: Attempt) -> tuple[float, str]:
         return 0.0, CURVES[0]
     total = np.einsum("h,hcsk->csk", found.weights, found.blended)
     ratio = total / np.maximum(found.weights @ found.errors[:, 0], 1e-9)
-    cost = np.where((ratio <= 1).all(axis=-1), ratio.mean(axis=-1), np.inf)
+    cost = ratio.mean(axis=-1) + CAUTION * np.array(SHARES)
+    cost[(ratio > 1).any(axis=-1)] = np.inf
     curve, share = np.unravel_index(int(np.argmin(cost)), cost.shape)
-    if cost[curve, share] > 1 - MARGIN:
+    if cost[curve, share] >= 1:
         return 0.0, CURVES[0]
     return SHARES[share], CURVES[curve]
