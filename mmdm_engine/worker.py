@@ -64,7 +64,7 @@ def _motion(message: Message) -> Motion:
 
 def _fill_gap(engine: Any, message: Message, progress: Progress) -> Answer:
     """Arrays: a motion; optionally ``keep`` (frame indices or (T, 22) bool) and ``joints`` (22,) bool."""
-    options = _options(message, "takes", "seed", "steps", "label", "one_sided", "lock_feet", "prior", "device")
+    options = _options(message, "takes", "seed", "steps", "label", "blend", "one_sided", "lock_feet", "prior", "device")
     options |= {name: message.arrays[name] for name in ("keep", "joints") if name in message.arrays}
     takes = engine.fill_gap(_motion(message), *_span(message), progress=progress, **options)
     return {}, {

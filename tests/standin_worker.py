@@ -52,7 +52,7 @@ class Engine:
 
     def fill_gap(
         self, motion, start, stop, *, keep=None, joints=None, takes=1, seed=0, steps=None, label="",
-        one_sided=False, lock_feet=True, prior=None, device="auto", progress=None,
+        blend=None, one_sided=False, lock_feet=True, prior=None, device="auto", progress=None,
     ):  # fmt: skip
         self.calls += 1
         _behave(prior or label, progress)
@@ -126,7 +126,8 @@ class Engine:
         holes = int(good[:start].sum() + good[stop:].sum()) // (stop - start)
         open_sides = int(start == 0) + int(stop == len(motion))
         size = 0.1 * (stop - start) * (1 + open_sides)
-        return Trial(start, stop, holes, size, 2 * size)
+        blend = 0.5 if stop - start > 20 else 0.0
+        return Trial(start, stop, holes, size, 2 * size, blend)
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,8 @@ class Trial:
     holes: int
     ours: float
     bezier: float
+    blend: float
+    towards: str = "bezier"
 
     def report(self):
         """As the real one's."""

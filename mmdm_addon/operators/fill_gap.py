@@ -14,17 +14,24 @@ from ..engine_link import MotionError, protocol
 from ..properties import fill_options, lock_feet_option
 from ..rig.binding import RigTake
 from ..rig.write import WriteReport, check, write
-from . import applying, reading
+from . import applying, estimates, reading
+
+CURVES = {"bezier": "Bézier", "interpolation": "interpolation"}
+"""What can be mixed in where it serves better, in words."""
 
 
 @dataclass(frozen=True, eq=False)
 class Fill:
-    """What `apply` needs: the plan, the take as read, and (T, 23) bool what is generated inside the gaps."""
+    """What `apply` needs: the plan, the take as read, and (T, 23) bool what is generated inside the gaps.
+
+    blend: what is mixed in, in words; empty for nothing.
+    """
 
     plan: timeline.FillPlan
     take: RigTake
     changed: np.ndarray
     bones: frozenset[str]
+    blend: str
 
 
 def planned(
@@ -125,10 +132,19 @@ class MMDM_OT_fill_gap(jobs.EngineOperator, bpy.types.Operator):
             "one_sided": first.open_start or last.open_end,
             "lock_feet": self.lock_feet,
         }
+        estimate = estimates.recall(estimates.question(context, armature, about, plan))
+        blend = ""
+        if estimate and estimate.share:  # as the panel has announced
+            params["blend"] = [estimate.share, estimate.towards]
+            blend = f", {estimate.share:.0%} {CURVES.get(estimate.towards, estimate.towards)}"
         arrays = protocol.motion_arrays(take.motion) | {"keep": ~mask, "joints": about.joints}
         changed = np.concatenate([mask, mask[:, :1]], axis=1) & inside[:, None]
         return jobs.Request(
-            jobs.Target.of(armature, about.keys), "fill_gap", params, arrays, Fill(plan, take, changed, about.bones)
+            jobs.Target.of(armature, about.keys),
+            "fill_gap",
+            params,
+            arrays,
+            Fill(plan, take, changed, about.bones, blend),
         )
 
     def apply(
@@ -170,7 +186,7 @@ class MMDM_OT_fill_gap(jobs.EngineOperator, bpy.types.Operator):
             for index, report in enumerate(reports):
                 applying.keep_selection(bpy.data.actions[report.action], slot, source)
                 seed = f", seed {self.seed + index}" if index else ""
-                applying.list_take(armature, report, slot, f"Fill {spans}{seed}")
+                applying.list_take(armature, report, slot, f"Fill {spans}{fill.blend}{seed}")
         return applying.sentence(f"Filled {spans}", reports)
 
 

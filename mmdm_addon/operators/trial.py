@@ -1,9 +1,8 @@
-"""The expected error of Fill Gap before anything is written, and the memory of it for the panel.
+"""The expected error of Fill Gap before anything is written.
 
 Annotations stay real objects here, because Blender reads them.
 """
 
-from collections import OrderedDict
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,16 +14,12 @@ from bpy.props import IntProperty
 from .. import jobs, timeline
 from ..engine_link import MotionError, protocol
 from ..properties import fill_options
-from ..rig.read import frame_rate
 from ..rig.write import check
-from . import reading
+from . import estimates, reading
 from .fill_gap import hidden, planned
 
 REACH = 15.0
 """Seconds on each side of the gap in which the engine looks for good motion to try itself out on."""
-_REMEMBERED = 64
-
-_sentences: OrderedDict[Hashable, str] = OrderedDict()
 
 
 @dataclass(frozen=True)
@@ -36,27 +31,6 @@ class Subject:
 
     question: Hashable
     note: str
-
-
-def question(
-    context: bpy.types.Context, armature: bpy.types.Object, about: reading.Subject, plan: timeline.FillPlan
-) -> Hashable:
-    """What an estimate holds for: the keys, the bones, the plan, the rate. Another armature or a moved key differs."""
-    keep = tuple(sorted(plan.keep.items()))
-    rate = frame_rate(context, armature)
-    return armature.session_uid, about.keys.fingerprint, about.bones, plan.gaps, keep, rate
-
-
-def remembered(asked: Hashable) -> str:
-    """The sentence of an estimate that was made for this before; empty without one."""
-    return _sentences.get(asked, "")
-
-
-def _remember(asked: Hashable, sentence: str) -> None:
-    _sentences[asked] = sentence
-    _sentences.move_to_end(asked)
-    while len(_sentences) > _REMEMBERED:
-        _sentences.popitem(last=False)
 
 
 class MMDM_OT_trial(jobs.EngineOperator, bpy.types.Operator):
@@ -115,7 +89,7 @@ class MMDM_OT_trial(jobs.EngineOperator, bpy.types.Operator):
         params = {"fps": motion.fps, "start": int(rows[0]), "stop": int(rows[-1]) + 1}
         arrays = protocol.motion_arrays(motion) | {"keep": ~mask, "joints": about.joints}
         note = f" in {timeline.FillPlan((gap,)).spans}, the longest of {len(plan.gaps)} gaps"
-        notes = Subject(question(context, armature, about, plan), note if len(plan.gaps) > 1 else "")
+        notes = Subject(estimates.question(context, armature, about, plan), note if len(plan.gaps) > 1 else "")
         return jobs.Request(jobs.Target.of(armature, about.keys), "trial", params, arrays, notes)
 
     def receive(
@@ -126,11 +100,12 @@ class MMDM_OT_trial(jobs.EngineOperator, bpy.types.Operator):
         header: Mapping[str, Any],
         arrays: dict[str, np.ndarray],
     ) -> str:
-        """Keep the sentence for the panel."""
+        """Keep it for the panel and for Fill Gap."""
         about: Subject = request.notes
         text = str(header["sentence"])
         sentence = f"{text[0].upper()}{text[1:]}{about.note}"
-        _remember(about.question, sentence)
+        estimate = estimates.Estimate(sentence, float(header["blend"]), str(header["towards"]))
+        estimates.remember(about.question, estimate)
         return sentence + "."
 
 

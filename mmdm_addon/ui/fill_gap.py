@@ -8,7 +8,7 @@ import bpy
 
 from .. import jobs, timeline
 from ..engine_link import MotionError
-from ..operators import reading, trial
+from ..operators import estimates, reading
 from ..operators.fill_gap import planned
 from .layout import Panel, paragraph
 from .memo import Memo
@@ -45,9 +45,9 @@ class MMDM_PT_fill(Panel, bpy.types.Panel):
 
 def _draw_estimate(layout: bpy.types.UILayout, question: Hashable) -> None:
     """The expected error once it is known for this plan, until then the button; greyed out where there is no plan."""
-    sentence = trial.remembered(question)
-    if sentence:
-        paragraph(layout, sentence, icon="INFO")
+    estimate = estimates.recall(question)
+    if estimate:
+        paragraph(layout, estimate.sentence, icon="INFO")
         return
     row = layout.row()
     row.enabled = question is not None
@@ -61,7 +61,8 @@ def fill_preview(context: bpy.types.Context) -> str:
 
 def expectation(context: bpy.types.Context) -> str:
     """The expected error of what Fill Gap would do, if it was estimated."""
-    return trial.remembered(_outlook(context)[1])
+    estimate = estimates.recall(_outlook(context)[1])
+    return estimate.sentence if estimate else ""
 
 
 def _outlook(context: bpy.types.Context) -> tuple[str, Hashable]:
@@ -80,7 +81,7 @@ def _outlook(context: bpy.types.Context) -> tuple[str, Hashable]:
         except MotionError as error:
             return str(error), None
         text = plan.sentence[0].upper() + plan.sentence[1:]
-        return text, trial.question(context, armature, about, plan)
+        return text, estimates.question(context, armature, about, plan)
 
     return _plan.get(key, compute)
 

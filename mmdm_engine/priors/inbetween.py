@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import contacts
+from .. import baselines, contacts
 from .. import rotations as rot
 from ..contract import Motion, MotionError
 from ..masking import gap
@@ -35,6 +35,7 @@ def fill_gap(
     steps: int | None = None,
     label: str = "",
     guidance: float = 1.0,
+    blend: tuple[float, str] | None = None,
     one_sided: bool = False,
     lock_feet: bool = True,
     prior: str | Path | None = None,
@@ -51,6 +52,7 @@ def fill_gap(
     steps: DDIM steps for every take, 1 = one pass.
     label: what is done in the gap, in words that the prior was trained with ("walk", "boxing"); "" = unsaid. guidance:
         how much the label counts, 1 = as trained.
+    blend: share and name of the curve ("bezier", "interpolation") to mix in, as a `trial` of this gap found good.
     one_sided: allow a range that touches the motion's first or last frame.
     lock_feet: hold planted feet still by two-bone IK, where the legs are generated.
     prior: weights by name or path. progress: called with (done, of).
@@ -62,6 +64,7 @@ def fill_gap(
     encoded(network, label)  # an unknown label is refused before anything is computed
     if not (math.isfinite(guidance) and guidance >= 0):
         raise MotionError(f"The guidance must be zero or a positive number, not {guidance}.")
+    curve = _curve(motion, hidden, *blend) if blend else None
     if takes < 1:
         raise MotionError("At least one take is needed.")
     results = []
@@ -77,8 +80,20 @@ def fill_gap(
         solved = solve(
             network, [Job(motion, hidden)], steps=count, seed=seed + take, label=label, guidance=guidance, progress=tick
         )[0]
+        if blend and curve:
+            from .trial import mixed  # which imports this module
+
+            solved = mixed(solved, curve, blend[0])
         results.append(finish(motion, hidden, *solved, lock_feet=lock_feet))
     return results
+
+
+def _curve(motion: Motion, hidden: np.ndarray, share: float, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """The curve through what is observed that is to be mixed in."""
+    curves = {"bezier": baselines.bezier, "interpolation": baselines.interpolate}
+    if name not in curves or not 0 <= share <= 1:
+        raise MotionError(f"Blending takes a share from 0 to 1 and one of {', '.join(curves)}, not {share} of {name}.")
+    return curves[name](motion.rotations.astype(np.float64), motion.root.astype(np.float64), ~hidden)
 
 
 def fill_many(

@@ -24,7 +24,7 @@ from worker_support import ROOT, worker_python
 
 from mmdm_addon import jobs
 from mmdm_addon.engine_client import EngineClient
-from mmdm_addon.operators import trial as module
+from mmdm_addon.operators import estimates
 from mmdm_addon.ui import fill_gap as panel
 
 trial = bpy.ops.mmdm.trial
@@ -32,7 +32,7 @@ trial = bpy.ops.mmdm.trial
 
 @pytest.fixture(autouse=True)
 def forgetful():
-    module._sentences.clear()
+    estimates._estimates.clear()
     panel._plan._until = 0
 
 
@@ -186,15 +186,32 @@ def test_a_moved_key_drops_the_estimate(asked, monkeypatch):
 
     monkeypatch.setattr(Call, "wait", patched)
     refused(trial, "changed while the engine worked")
-    assert not module._sentences
+    assert not estimates._estimates
 
 
 def test_the_memory_is_bounded():
-    for i in range(module._REMEMBERED + 10):
-        module._remember(i, "x")
-    assert len(module._sentences) == module._REMEMBERED
-    assert module.remembered(0) == ""
-    assert module.remembered(module._REMEMBERED + 9) == "x"
+    for i in range(estimates.REMEMBERED + 10):
+        estimates.remember(i, estimates.Estimate("x"))
+    assert len(estimates._estimates) == estimates.REMEMBERED
+    assert estimates.recall(0) is None
+    assert estimates.recall(estimates.REMEMBERED + 9) == estimates.Estimate("x")
+
+
+def test_fill_gap_mixes_in_what_the_estimate_has_announced(asked, monkeypatch):
+    armature = figure()
+    sent = []
+    submit = EngineClient.submit
+    monkeypatch.setattr(EngineClient, "submit", lambda *a, **o: (sent.append(a[2]), submit(*a, **o))[1])
+    bpy.ops.mmdm.fill_gap(frame_start=10, frame_end=40)
+    assert "blend" not in sent[-1]  # nothing was estimated
+    bpy.ops.mmdm.take_switch(index=0)
+    for start, end, blend in ((10, 40, [0.5, "bezier"]), (10, 20, None)):
+        trial(frame_start=start, frame_end=end)
+        bpy.ops.mmdm.fill_gap(frame_start=start, frame_end=end)
+        assert sent[-1].get("blend") == blend
+        detail = armature.mmdm.takes[-1].detail
+        assert (", 50% Bézier" in detail) == bool(blend), detail
+        bpy.ops.mmdm.take_switch(index=0)
 
 
 def test_the_shipped_prior_names_its_error_and_beziers_on_a_walk(import_rig, data, monkeypatch):

@@ -211,6 +211,22 @@ def test_blending_hits_borders_and_keys_and_touches_nothing_else(take, share, to
     assert steps[99:131].max() < 3 * steps[80:150].mean() + 0.02  # no seam
 
 
+@pytest.mark.parametrize("towards", ["bezier", "interpolation"])
+def test_fill_gap_blends_as_a_trial_would(take, towards):
+    """For those who carry only the share and the curve from the trial to the filling."""
+    plain = mmdm.trial(take, 100, 130)
+    found = trials.Trial(**{**{f: getattr(plain, f) for f in trials.Trial.__dataclass_fields__},
+                            "blend": 0.5, "towards": towards})  # fmt: skip
+    expected = mmdm.blended(mmdm.fill_gap(take, 100, 130, lock_feet=False)[0], found)
+    out = mmdm.fill_gap(take, 100, 130, blend=(0.5, towards))[0]
+    np.testing.assert_allclose(out.root, expected.root, atol=1e-5)
+    assert rot.angle(out.rotations.astype(float), expected.rotations.astype(float)).max() < 1e-3
+    with pytest.raises(mmdm.MotionError, match="share from 0 to 1 and one of bezier, interpolation"):
+        mmdm.fill_gap(take, 100, 130, blend=(2.0, towards))
+    with pytest.raises(mmdm.MotionError, match=r"not 0\.5 of magic"):
+        mmdm.fill_gap(take, 100, 130, blend=(0.5, "magic"))
+
+
 def test_feet_are_locked_after_blending(take):
     filled = mmdm.fill_gap(take, 100, 130, lock_feet=False)[0]
     found = mmdm.trial(take, 100, 130)
