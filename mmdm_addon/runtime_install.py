@@ -148,6 +148,7 @@ class Installation:
         self._python, self._index = python, package_index
         self._done = False
         self._phase = ""
+        self._furthest = 0.0
         self._process: subprocess.Popen[str] | None = None
         self._guard = threading.Lock()
         self._local_bytes = 0
@@ -168,14 +169,16 @@ class Installation:
 
     @property
     def progress(self) -> float:
-        """How much is done, 0 to 1. Looks at the disk."""
+        """How much is done, 0 to 1; never less than before. Looks at the disk."""
         share = {"make": 0.0, "download": self._downloaded(), "unpack": self._unpacked(), "check": 1.0}
         done = 0.0
         for phase, weight in _SHARES.items():
             if phase == self._phase:
-                return done + weight * share[phase]
-            done += weight
-        return done if self._phase else 0.0
+                done += weight * share[phase]
+                break
+            done += weight if self._phase else 0.0
+        self._furthest = max(self._furthest, done)  # pip tidies up while it works
+        return self._furthest
 
     def start(self) -> None:
         """Begin. Raises `MotionError` when another process is at it, or the disk is full or closed to us."""
