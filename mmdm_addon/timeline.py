@@ -66,6 +66,15 @@ class FillPlan:
     gaps: tuple[Gap, ...]
     keep: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
+    def replaced(self, bone: str, frames: np.ndarray) -> np.ndarray:
+        """(K,) bool: which keys of a bone that is written go."""
+        inside = np.zeros(len(frames), bool)
+        for gap in self.gaps:
+            inside |= (frames > gap.start + SAME) & (frames < gap.end - SAME)
+        for frame in self.keep.get(bone, ()):
+            inside &= np.abs(frames - frame) > SAME
+        return inside
+
     @property
     def spans(self) -> str:
         """The frames to write, in words: ``31-59 and 71-89``."""
@@ -310,11 +319,6 @@ def _bone_curves(armature: bpy.types.Object) -> list[tuple[str, bpy.types.FCurve
         if match and len(curve.keyframe_points):
             found.append((bpy.utils.unescape_identifier(match.group(1)), curve))
     return found
-
-
-def key_count(armature: bpy.types.Object) -> int:
-    """How many bone keys the armature's action has; cheap."""
-    return sum(len(curve.keyframe_points) for _, curve in _bone_curves(armature))
 
 
 def pose_keys(armature: bpy.types.Object) -> PoseKeys:

@@ -117,6 +117,7 @@ class MMDM_OT_fill_gap(jobs.EngineOperator, bpy.types.Operator):
             about,
             first.frames[0] if first.open_start else first.start,
             last.frames[-1] if last.open_end else last.end,
+            plan=plan,
         )
         mask, inside = hidden(plan, about, take.frames)
         rows = np.flatnonzero(mask.any(axis=1))

@@ -11,6 +11,7 @@ import numpy as np
 from .. import jobs, timeline
 from ..engine_link import INDEX, MotionError
 from ..rig.binding import RigTake
+from ..rig.limbs import require_fk
 from ..rig.read import frame_rate, read
 from ..rig.roles import RoleMap, detect
 
@@ -69,10 +70,21 @@ def read_around(
     first: float,
     last: float,
     seconds: float = CONTEXT_SECONDS,
+    plan: timeline.FillPlan | None = None,
 ) -> RigTake:
-    """The whole frames from ``first`` to ``last`` and so many seconds around them, as far as something is keyed."""
+    """The whole frames from ``first`` to ``last`` and so many seconds around them, as far as something is keyed.
+
+    plan: of what will be filled; keys that go may be anything.
+    """
+    # the borders themselves are not written
+    require_fk(armature, about.roles, set(about.bones), (math.floor(first) + 1, math.ceil(last) - 1))
+    written = set(about.role_bones)
+
+    def replaced(bone: str, times: np.ndarray) -> np.ndarray:
+        return plan.replaced(bone, times) if plan and bone in written else np.zeros(len(times), bool)
+
     margin = math.ceil(seconds * frame_rate(context, armature))
     keyed = timeline.columns(about.keys.bones.values())
     start = min(math.floor(first), max(math.floor(first) - margin, math.ceil(keyed[0] - timeline.SAME)))
     end = max(math.ceil(last), min(math.ceil(last) + margin, math.floor(keyed[-1] + timeline.SAME)))
-    return read(context, armature, np.arange(start, end + 1, dtype=np.float64), roles=about.roles)
+    return read(context, armature, np.arange(start, end + 1, dtype=np.float64), roles=about.roles, replaced=replaced)

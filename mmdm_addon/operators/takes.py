@@ -9,6 +9,7 @@ import bpy
 from bpy.props import IntProperty
 
 from .. import compat, jobs
+from ..rig import unkeyed
 from . import applying
 
 
@@ -26,7 +27,9 @@ def _armature(cls: Any, context: bpy.types.Context) -> bpy.types.Object | None:
 
 
 def _assign(armature: bpy.types.Object, take: bpy.types.PropertyGroup) -> None:
+    shown = armature.animation_data.action if armature.animation_data else None
     compat.assign(armature, take.action, applying.find_slot(take.action, take.slot))
+    unkeyed.put_back(armature, unkeyed.recall(shown))
 
 
 class MMDM_OT_take_switch(bpy.types.Operator):

@@ -6,13 +6,14 @@ tree level at a time, and Blender evaluates the rig after each level; what a lev
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import bpy
 import numpy as np
 
 from .. import compat
-from ..engine_link import INDEX, Motion, MotionError
+from ..engine_link import INDEX, Motion
 from ..engine_link import rotations as rot
 from . import sampling, solve
 from .binding import RigTake
@@ -22,31 +23,10 @@ from .sampling import WORLD_AXES, metres
 from .tree import BoneTree
 
 if TYPE_CHECKING:
-    from .write import _Session
+    from .write import Session
 
-_SWITCHES = {"thigh_parent": ("hip", "knee", "ankle", "foot"), "upper_arm_parent": ("shoulder", "elbow", "wrist")}
-"""Rigify's bones with the IK_FK property, and the roles they switch."""
-
-
-def require_fk(armature: bpy.types.Object, roles: RoleMap, bones: set[str]) -> None:
-    """Raise `MotionError` if a limb of a Rigify rig that would be written follows its IK controls."""
-    if not roles.control:
-        return
-    curves = sampling.live_curves(armature)
-    for side, letter in (("left", "L"), ("right", "R")):
-        for switch, parts in _SWITCHES.items():
-            pose = armature.pose.bones.get(f"{switch}.{letter}")
-            limb = {b for part in parts for b in roles.chains.get(f"{side}_{part}", ())}
-            if pose is None or "IK_FK" not in pose or not limb & bones:
-                continue
-            track = curves.get((sampling.bone_path(pose.name, "")[:-1] + '["IK_FK"]', 0))
-            values = [float(pose["IK_FK"])] if track is None else track.co[:, 1]
-            if min(values) < 0.999:
-                what = "leg" if switch == "thigh_parent" else "arm"
-                raise MotionError(
-                    f"The {side} {what} is in IK, so keys on its FK controls would do nothing; snap FK to IK and set "
-                    f"IK-FK of '{pose.name}' to 1 in Rig Main Properties, or deselect the {what}."
-                )
+_SAME_SCALE = 1e-5
+"""Scales that differ by less need no keys."""
 
 
 def solve_by_evaluation(
@@ -56,15 +36,17 @@ def solve_by_evaluation(
     goal: Motion,
     where: np.ndarray,
     allowed: set[str],
-    session: _Session,
+    session: Session,
     *,
     carried: bool,
+    lengths: Mapping[str, np.ndarray] | None = None,
 ) -> list[Edit]:
     """Edits that bring the evaluated skeleton to the goal.
 
     They are tried out in the session's action, which is a fresh copy again afterwards.
 
-    carried: whether what carries the root motion may be written.
+    carried: whether what carries the root motion may be written. lengths: bone that is read → (T, 3) scale of its axes
+    that the controls are to give it as well; without it scales stay as they are.
     """
     binding = take.binding
     tree = BoneTree.of(armature)
@@ -101,6 +83,13 @@ def solve_by_evaluation(
             target = binding.basis[:, at].copy()
             target[rows] = rot.normalize(rot.multiply(basis[:, at], local))
             made.append(session.rotation(bone, target, frames))
+            name = binding.roles.read[role][-1]
+            if lengths is not None and name in lengths:
+                factor = lengths[name][rows] / axis_scales(shown.pose[:, seen])
+                if np.abs(factor - 1).max() > _SAME_SCALE:
+                    scale = np.ones((len(take.frames), 3))
+                    scale[rows] = axis_scales(shown.basis[:, at]) * factor
+                    made.append(session.scale(bone, scale, frames))
 
     hips_turned = np.zeros(len(take.frames), bool)
     for _, _, role, frames in plan:
@@ -115,6 +104,11 @@ def solve_by_evaluation(
         move[rows] = goal.root[rows] - head * metres(context.scene)
         made += session.locations(move, frames)
     return made
+
+
+def axis_scales(matrices: np.ndarray) -> np.ndarray:
+    """(..., 4, 4) → (..., 3) lengths of the axes."""
+    return np.linalg.norm(np.asarray(matrices, np.float64)[..., :3, :3], axis=-2)
 
 
 def _plan(

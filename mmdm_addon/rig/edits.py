@@ -19,16 +19,17 @@ from .solve import Style
 
 Density = Literal["ALL", "MATCH", "STEP"]
 
-LOCATION = "LOCATION"
-"""Stands for a rotation mode where the property is a location."""
+LOCATION, SCALE = "LOCATION", "SCALE"
+"""Stand for a rotation mode where the property is a location or a scale."""
+_VECTORS = (LOCATION, SCALE)
 
 
 @dataclass(frozen=True, eq=False)
 class Edit:
     """New values of a property.
 
-    owner: the pose bone or object. path: of the property. mode: rotation mode or `LOCATION`. target: (T, 4) rotations
-    or (T, 3) locations. frames: (T,) bool, where they hold. group: name for new F-curves.
+    owner: the pose bone or object. path: of the property. mode: rotation mode, `LOCATION` or `SCALE`. target: (T, 4)
+    rotations or (T, 3) locations or scales. frames: (T,) bool, where they hold. group: name for new F-curves.
     """
 
     owner: Any
@@ -184,9 +185,9 @@ def _apply_piece(
     times = frames[cut.start : cut.stop]
     ends = source.old(np.array([cut.left, cut.right]))
     values = edit.target[cut.start : cut.stop]
-    if edit.mode != LOCATION:
+    if edit.mode not in _VECTORS:
         values = channels.from_quaternion(values, edit.mode, ends[0])
-    flips = edit.mode != LOCATION and channels.jumps(values[-1], ends[1], edit.mode)
+    flips = edit.mode not in _VECTORS and channels.jumps(values[-1], ends[1], edit.mode)
     all_times = np.concatenate([[cut.left], times, [cut.right]])
     all_values = np.concatenate([ends[:1], values, ends[1:]])
     if flips:  # the other side spells the same rotation differently, so the last frame must not blend into it

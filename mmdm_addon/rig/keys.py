@@ -54,8 +54,16 @@ class Track:
     def _distinct(self) -> bool:
         return bool((np.diff(self.co[:, 0]) > SAME_TIME).all())
 
+    @cached_property
+    def finite(self) -> np.ndarray:
+        """(N,) bool, which keys are numbers."""
+        return np.isfinite(self.co).all(axis=-1)
+
     def evaluate(self, frames: np.ndarray) -> np.ndarray:
-        """(T,) frames → (T,) values, float64. Frames with a key take its value, the others go through Blender."""
+        """(T,) frames → (T,) values, float64. Frames with a key take its value, the others go through Blender.
+
+        On and beside a key that is not a number, the value lies on the straight line between the nearest that are.
+        """
         frames = np.asarray(frames, np.float64)
         values = np.empty(len(frames))
         asked = np.ones(len(frames), bool)
@@ -67,6 +75,12 @@ class Track:
         if asked.any():
             call = self.curve.evaluate
             values[asked] = [call(frame) for frame in frames[asked].tolist()]
+        if not self.finite.all() and self.finite.any():
+            right = np.searchsorted(self.co[:, 0], frames)
+            around = [np.clip(right + step, 0, len(self.co) - 1) for step in (-1, 0)]
+            broken = ~(self.finite[around[0]] & self.finite[around[1]])
+            whole = self.co[self.finite].astype(np.float64)
+            values[broken] = np.interp(frames[broken], whole[:, 0], whole[:, 1])
         return values
 
 
@@ -88,6 +102,9 @@ class Keys:
             if curve is not None:
                 curve.keyframe_points.foreach_get(name, column)
             columns[name] = column.reshape(count, 2) if width == 2 else column
+        for side in ("handle_left", "handle_right"):  # automatic handles beside a key that is not a number
+            broken = ~np.isfinite(columns[side]).all(axis=-1)
+            columns[side][broken] = columns["co"][broken]
         order = np.argsort(columns["co"][:, 0], kind="stable")
         return cls({name: column[order] for name, column in columns.items()}, np.zeros(count, bool))
 

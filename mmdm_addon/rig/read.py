@@ -11,7 +11,7 @@ from . import sampling, stored
 from .binding import Binding, Carrier, RigTake
 from .names import key
 from .roles import RoleMap, detect
-from .sampling import WORLD_AXES, Progress, Samples, metres
+from .sampling import WORLD_AXES, Progress, Replaced, Samples, metres
 from .tree import BoneTree
 
 SOURCE_FPS = "mmdm_source_fps"
@@ -37,11 +37,13 @@ def read(
     roles: RoleMap | None = None,
     fps: float | None = None,
     progress: Progress | None = None,
+    replaced: Replaced | None = None,
 ) -> RigTake:
     """Read the evaluated motion: constraints, drivers, parents and NLA included.
 
     frames: (T,) scene frames, increasing, fractions allowed. roles: as `detect` finds them by default. fps: as
-    `frame_rate` says by default. progress(done, of) may raise to cancel. The scene's frame, the mode and the selection
+    `frame_rate` says by default. progress(done, of) may raise to cancel. replaced: keys that need not be numbers, on
+    rigs without constraints. The scene's frame, the mode and the selection
     are as before. Raises `MotionError` when hips or knees are unknown, in Edit Mode, on a mirrored armature, and where
     a key is not a number.
     """
@@ -55,8 +57,8 @@ def read(
     tree = BoneTree.of(armature)
     bones = _needed(tree, roles)
     curves = sampling.live_curves(armature)
-    sampling.require_finite_keys(armature, curves, bones, frames[0], frames[-1])
     plain = sampling.curves_suffice(armature, curves, bones)
+    sampling.require_finite_keys(armature, curves, bones, frames[0], frames[-1], replaced if plain else None)
 
     unit = metres(context.scene)
     candidates = _carrier_candidates(armature, tree, roles)

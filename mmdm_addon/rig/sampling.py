@@ -19,6 +19,8 @@ from .keys import Track
 from .tree import BoneTree
 
 Progress = Callable[[int, int], None]
+Replaced = Callable[[str, np.ndarray], np.ndarray]
+"""(bone, key times) → which of these keys will be replaced."""
 
 WORLD_AXES = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
 """Blender's Z up, facing -Y → the motion's Y up, facing +Z."""
@@ -72,11 +74,17 @@ def bone_path(bone: str, name: str) -> str:
 
 
 def require_finite_keys(
-    armature: bpy.types.Object, curves: Tracks, bones: tuple[str, ...], first: float, last: float
+    armature: bpy.types.Object,
+    curves: Tracks,
+    bones: tuple[str, ...],
+    first: float,
+    last: float,
+    replaced: Replaced | None = None,
 ) -> None:
     """Raise `MotionError` where a key of these bones or of the object, from first to last, is not a number.
 
-    Blender evaluates such a key to a rotation as if nothing were wrong.
+    Blender evaluates such a key to a rotation as if nothing were wrong. replaced: keys that may be anything, since they
+    will be replaced; what remains must hold one number at least.
     """
     prefixes = {bone_path(name, ""): name for name in bones}
     for (path, _), track in curves.items():
@@ -84,7 +92,9 @@ def require_finite_keys(
         if name is None:
             continue
         co = track.co
-        bad = ~np.isfinite(co).all(axis=-1) & ~((co[:, 0] < first) | (co[:, 0] > last))
+        bad = ~track.finite & ~((co[:, 0] < first) | (co[:, 0] > last))
+        if replaced is not None and bad.any() and track.finite.any() and path.startswith("pose."):
+            bad &= ~replaced(name, co[:, 0])
         if bad.any():
             raise MotionError(
                 f"A key of '{name}' in frame {co[np.argmax(bad), 0]:g} is not a number; "

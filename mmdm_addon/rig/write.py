@@ -12,9 +12,9 @@ import numpy as np
 from .. import compat
 from ..engine_link import Motion, MotionError, kinematics
 from ..engine_link import rotations as rot
-from . import channels, controls, edits, sampling, solve
+from . import channels, controls, edits, limbs, sampling, solve, unkeyed
 from .binding import RigTake
-from .edits import LOCATION, Density, Edit, Spacing
+from .edits import LOCATION, SCALE, Density, Edit, Spacing
 from .roles import RoleMap
 from .solve import Style
 
@@ -46,9 +46,16 @@ class WriteReport:
 
 
 def check(
-    context: bpy.types.Context, armature: bpy.types.Object, roles: RoleMap, bones: set[str] | None = None
+    context: bpy.types.Context,
+    armature: bpy.types.Object,
+    roles: RoleMap,
+    bones: set[str] | None = None,
+    span: tuple[float, float] | None = None,
 ) -> None:
-    """Raise `MotionError` if the rig's state forbids writing keys to these bones (None = all). Ask before computing."""
+    """Raise `MotionError` if the rig's state forbids writing keys to these bones (None = all). Ask before computing.
+
+    span: first and last frame to write, where they are known; it matters to limbs that change between IK and FK.
+    """
     roles.require()
     data = armature.animation_data
     if armature.library and not armature.override_library:
@@ -69,7 +76,7 @@ def check(
                 "or mute the strips."
             )
     wanted = {b for b in roles.bones() if bones is None or b in bones}
-    controls.require_fk(armature, roles, wanted)
+    limbs.require_fk(armature, roles, wanted, span)
     for name in sorted(wanted):
         _require_free(armature, armature.pose.bones[name])
     for (path, _), track in sampling.live_curves(armature).items():
@@ -144,10 +151,11 @@ def write(
     missing = next((b for b in take.binding.bones if b not in armature.pose.bones), None)
     if missing is not None:
         raise MotionError(f"The bone '{missing}' is gone since the motion was read; run the command again.")
-    check(context, armature, roles, bones)
+    inside = (take.frames >= start - 1e-6) & (take.frames <= end + 1e-6)
+    touched = take.frames[changed.any(axis=1) & inside]
+    check(context, armature, roles, bones, (float(touched[0]), float(touched[-1])) if len(touched) else None)
     edited.require_finite(changed)
 
-    inside = (take.frames >= start - 1e-6) & (take.frames <= end + 1e-6)
     changed = changed & inside[:, None]
     if style is None:
         at_border = (np.abs(take.frames - start) < 1e-6) | (np.abs(take.frames - end) < 1e-6)
@@ -166,7 +174,7 @@ def write(
         )
     goal, where = solve.effective(take, edited, changed, writable)
 
-    session = _Session(armature, take, name, density, step, tolerance, start, keep or {}, style, notes)
+    session = Session(armature, take, name, density, step, tolerance, start, keep or {}, style, notes)
     try:
         if take.binding.direct:
             delta = solve.turns(take, goal)
@@ -215,7 +223,7 @@ def _largest(before: Motion, after: Motion, where: np.ndarray) -> tuple[float, f
     return float(np.degrees(rot.angle(a, b).max())), float(100 * np.linalg.norm(moved, axis=-1).max())
 
 
-class _Session:
+class Session:
     """The new action while it is being made."""
 
     def __init__(
@@ -230,6 +238,8 @@ class _Session:
         keep: Mapping[str, list[float]],
         style: Style,
         notes: list[str],
+        switched: tuple[limbs.Limb, ...] = (),
+        span: tuple[float, float] = (0, 0),
     ) -> None:
         data = armature.animation_data
         self.armature, self.take, self.name, self.style, self.notes, self.keep = (
@@ -252,6 +262,8 @@ class _Session:
             self.driven = {(d.data_path, d.array_index) for d in data.drivers if not d.mute}
         self.old = {(c.data_path, c.array_index): c for c in compat.curves(self.source, self.source_slot)}
         self.live = sampling.live_curves(armature)
+        self.switched, self.span = switched, span
+        self.unkeyed: unkeyed.Values = {}
         self.bones: tuple[str, ...] = ()
         self.keys = 0
         self._make()
@@ -262,10 +274,16 @@ class _Session:
         else:
             self.action, self.slot = compat.new_action(self.name, self.armature)
         self.action.use_fake_user = True
+        for limb in self.switched:
+            if (limb.path, 0) not in self.old:
+                switch = float(self.armature.pose.bones[limb.switch]["IK_FK"])
+                self.unkeyed.setdefault((limb.path, 0), switch)
+            limbs.key_fk(self.armature, self.action, self.slot, limb, self.live, self.span)
 
     def restore(self) -> None:
-        """Assign the source action again."""
+        """Assign the source action again, and what only the new one keys as it was."""
         compat.assign(self.armature, self.source, self.source_slot)
+        unkeyed.put_back(self.armature, self.unkeyed)
 
     def discard(self) -> None:
         """As if nothing had been started: the source assigned as before, no new action left."""
@@ -287,6 +305,10 @@ class _Session:
         target = self._hold_locked(pose, target)
         mode = pose.rotation_mode
         return Edit(pose, sampling.bone_path(bone, channels.path_of(mode)), mode, target, frames, bone)
+
+    def scale(self, bone: str, target: np.ndarray, frames: np.ndarray) -> Edit:
+        """New scales (T, 3) of a bone where frames (T,) is True."""
+        return Edit(self.armature.pose.bones[bone], sampling.bone_path(bone, "scale"), SCALE, target, frames, bone)
 
     def _hold_locked(self, pose: bpy.types.PoseBone, target: np.ndarray) -> np.ndarray:
         locked = np.array(pose.lock_rotation)
@@ -331,6 +353,8 @@ class _Session:
                 return True
             if edit.mode == LOCATION:
                 return bool(edit.owner.lock_location[i])
+            if edit.mode == SCALE:
+                return bool(edit.owner.lock_scale[i])
             if edit.mode in channels.PATHS:
                 pose = edit.owner
                 if pose.lock_rotations_4d:
@@ -352,6 +376,9 @@ class _Session:
                 held.append(edit.group)
             if not cut or not any(source.writable):
                 continue
+            for i, value in enumerate(source.static):
+                if source.writable[i] and (edit.path, i) not in self.old:
+                    self.unkeyed.setdefault((edit.path, i), float(value))
             tolerance = self.radians / (2 if edit.mode == "QUATERNION" else 1)
             if edit.mode == LOCATION:
                 tolerance = self.radians * leg / self._metres(edit)
@@ -362,6 +389,8 @@ class _Session:
             owner = "" if edit.owner == self.armature else edit.group
             if owner not in self.bones:
                 self.bones = (*self.bones, owner)
+        if not trial:
+            unkeyed.remember(self.action, self.unkeyed)
         note = f"Locked, muted, hidden or driven channels were left alone on {_few(sorted(set(held)))}."
         if held and note not in self.notes:
             self.notes.append(note)

@@ -28,6 +28,7 @@ class MMDM_MT_motion(bpy.types.Menu):
         layout.operator("mmdm.refine_jitter", icon="SMOOTHCURVE")
         layout.operator("mmdm.complete_bones", icon="ARMATURE_DATA")
         layout.operator("mmdm.detect_problems", icon="VIEWZOOM")
+        layout.operator("mmdm.limbs_to_fk", icon="CON_KINEMATIC")
 
 
 def _draw(self: bpy.types.Menu, context: bpy.types.Context) -> None:

@@ -345,6 +345,27 @@ def test_a_key_that_is_not_a_number(watched):
     assert all(np.array_equal(after[k]["co"], keys[k]["co"], equal_nan=True) for k in keys)
 
 
+def test_keys_that_are_not_numbers_may_lie_in_the_gap_and_are_gone_afterwards(watched):
+    knee = [c for c in curves(watched) if "left_knee" in c.data_path]
+    for curve in knee:
+        for at in (20, 24, 25, 38):  # frame 21 stands beside the border, which has automatic handles
+            curve.keyframe_points[at].co.y = float("nan")
+        curve.update()
+    assert fill(frame_start=20, frame_end=40) == {"FINISHED"}
+    for columns in state(watched)[1].values():
+        assert all(np.isfinite(columns[name]).all() for name in ("co", "handle_left", "handle_right"))
+    times = np.arange(1.0, 61.0)
+    result, slot = watched.animation_data.action, compat.assigned_slot(watched)
+    assert all(np.isfinite(values).all() for values in figures.sampled(result, slot, times).values())
+
+
+def test_a_kept_or_unselected_key_in_the_gap_must_be_a_number(watched):
+    curve = next(c for c in curves(watched) if "left_knee" in c.data_path)
+    curve.keyframe_points[24].co.y = float("nan")
+    select(watched, "left_hip")
+    refused(fill, "'left_knee' in frame 25 is not a number", frame_start=20, frame_end=40)
+
+
 def test_an_armature_without_hips():
     armature = figures.make(absent=("pelvis", "left_hip", "right_hip", "left_knee", "right_knee"))
     figures.animate(armature, root=None)
