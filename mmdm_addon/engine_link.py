@@ -46,7 +46,7 @@ def _load_beside(package: str) -> None:
 
 
 if TYPE_CHECKING:
-    from mmdm_engine import exchange, kinematics, pack, rotations
+    from mmdm_engine import bvh, exchange, kinematics, pack, retarget, rotations
     from mmdm_engine.contract import chains, protocol, rest, skeleton
 else:
     chains = _load("contract.chains")
@@ -57,6 +57,8 @@ else:
     kinematics = _load("kinematics")
     pack = _load("pack")
     exchange = _load("exchange")
+    bvh = _load("bvh")
+    retarget = _load("retarget")
 
 if TYPE_CHECKING:
     from mmdm_engine.contract import Motion, MotionError, Skeleton
@@ -80,12 +82,14 @@ __all__ = [
     "Motion",
     "MotionError",
     "Skeleton",
+    "bvh",
     "chains",
     "exchange",
     "kinematics",
     "pack",
     "protocol",
     "rest",
+    "retarget",
     "rotations",
     "skeleton",
 ]

@@ -4,9 +4,10 @@ import bpy
 from bpy.app.handlers import persistent
 
 from . import jobs, keymaps, operators, preferences, properties, runtime, ui
+from .batching import command
 
 CLASSES = (*properties.CLASSES, *preferences.CLASSES, *operators.CLASSES, *ui.CLASSES)
-PARTS = (properties, ui, keymaps)
+PARTS = (properties, ui, keymaps, command)
 
 
 @persistent

@@ -425,7 +425,7 @@ def _canonical(motion: Motion) -> Bvh:
     )
     bvh = Bvh(
         hierarchy, channels, np.zeros((len(motion), sum(map(len, channels)))), 1 / motion.fps,
-        _header(hierarchy, channels), repr(1 / motion.fps),
+        header_text(hierarchy, channels), repr(1 / motion.fps),
     )  # fmt: skip
     retargeter = Retargeter.make(hierarchy, 1.0, bvh.local()[0])
     return _written(motion, bvh, retargeter, np.ones((len(motion), 23), bool), "fill")
@@ -456,7 +456,8 @@ def _scale_of(motion: Motion, hierarchy: Hierarchy, local: np.ndarray) -> float:
     return inferred if abs(measured / inferred - 1) < 1e-6 else float(f"{measured:.6g}")
 
 
-def _header(hierarchy: Hierarchy, channels: tuple[tuple[str, ...], ...]) -> str:
+def header_text(hierarchy: Hierarchy, channels: tuple[tuple[str, ...], ...]) -> str:
+    """The text up to and with the MOTION line. channels: per joint, as `Bvh` has them."""
     lines = ["HIERARCHY"]
 
     def write(joint: int, depth: int) -> None:

@@ -1,0 +1,197 @@
+"""A whole run: list the files, do each, keep a record of each, report."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+import bpy
+
+from .. import registration, runtime
+from ..engine_link import MotionError
+from . import cleaning, exporting, listing, report, takes
+from .arguments import Settings, parse
+from .crew import Crew
+from .engine import Engine, Stopped
+from .ledger import Ledger
+from .listing import Item
+from .progress import Progress, spoken
+
+DONE, FAILED, USAGE, STOPPED = 0, 1, 2, 130
+"""Exit statuses."""
+WAIT = 0.5
+"""Seconds between two looks at files that other processes have claimed."""
+
+
+def main(argv: Sequence[str], program: str = "python -m mmdm_addon.batch") -> int:
+    """Run the batch; the exit status."""
+    try:
+        settings = parse(argv, program)
+    except SystemExit as leave:  # argparse has said why
+        return int(leave.code or 0)
+    before = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        return _run(settings)
+    except (Stopped, KeyboardInterrupt):
+        print("Stopped; what is done stays. Go on with --resume.", file=sys.stderr, flush=True)
+        return STOPPED
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stop(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _refuse(sentence: object) -> int:
+    print(sentence, file=sys.stderr, flush=True)
+    return USAGE
+
+
+def _run(settings: Settings) -> int:
+    items = listing.items(settings)
+    strange = [path.name for path in listing.unreadable(settings)]
+    kinds = ", ".join(listing.KINDS)
+    if strange:
+        return _refuse(f"{', '.join(strange)}: not one of {kinds}; convert the files or leave them out.")
+    if not items:
+        return _refuse(f"There is nothing to do: no file {settings.only or 'in the inputs'} is one of {kinds}.")
+    ledger = Ledger(settings)
+    if settings.dry_run:
+        return _rehearse(settings, items, ledger)
+    if ledger.exists() and not (settings.resume or settings.member):
+        return _refuse(f"{settings.out} holds a run already; add --resume to go on with it, or choose another --out.")
+    progress = Progress(len(items), quiet=settings.member)
+    try:
+        _prepare(items)
+        ledger.create()
+        engine = Engine(progress.step)
+        if not settings.member:
+            progress.say(f"{len(items)} files, {', '.join(settings.do)}, {engine.start()}")
+    except MotionError as error:
+        return _refuse(error)
+    except OSError as error:
+        return _refuse(f"{settings.out} cannot be written ({error.strerror}); choose another --out.")
+    if settings.member:
+        _work_off(items, ledger, settings, engine, progress)
+        return DONE
+    return _lead(items, ledger, settings, engine, progress)
+
+
+def _prepare(items: list[Item]) -> None:
+    if not hasattr(bpy.types.Scene, "mmdm"):
+        registration.register()
+    for kind in sorted({item.kind for item in items}):
+        exporting.require_exporter(kind)
+    runtime.find()
+
+
+def _rehearse(settings: Settings, items: list[Item], ledger: Ledger) -> int:
+    for item in items:
+        record = ledger.record(item) if settings.resume else None
+        done = "done already" if record and record["status"] == "done" else ", ".join(settings.do)
+        print(f"{item.source} -> {ledger.results / item.result}  ({done})", flush=True)
+    return DONE
+
+
+def _lead(items: list[Item], ledger: Ledger, settings: Settings, engine: Engine, progress: Progress) -> int:
+    begun = time.time()
+    ledger.sweep()
+    for item in items:
+        record = ledger.record(item)
+        if record is None or record["status"] != "done":
+            ledger.forget(item)
+    finished = sum(ledger.record(item) is not None for item in items)
+    if finished:
+        progress.skip(finished)
+        progress.say(f"{finished} files are done already")
+    try:
+        if settings.jobs > 1 and len(items) - finished > 1:
+            runtime.shut_down()  # each of the crew has its own engine
+            Crew(items, ledger, settings, progress).work()
+        else:
+            _work_off(items, ledger, settings, engine, progress)
+    finally:
+        counts = report.write(settings, items, ledger, begun)
+    failed = counts["failed"] + counts["left"]
+    progress.say(
+        f"{counts['done']} of {len(items)} files done in {spoken(time.time() - begun)}"
+        + (f", {failed} failed" if failed else "")
+        + f"; see {settings.out / report.PAGE}"
+    )
+    return FAILED if failed else DONE
+
+
+def _work_off(items: list[Item], ledger: Ledger, settings: Settings, engine: Engine, progress: Progress) -> None:
+    """Do whatever nobody else does, until nothing is left."""
+    left = [item for item in items if ledger.record(item) is None]
+    while left:
+        waiting = []
+        for item in left:
+            with ledger.claimed(item) as ours:
+                if not ours:
+                    waiting.append(item)
+                elif ledger.record(item) is None:  # nobody finished it between the look and the claim
+                    progress.begin(item.name)
+                    record = _one(item, ledger, settings, engine)
+                    _keep(item, ledger, record)
+                    progress.end(item.name, record["sentence"])
+        left = [item for item in waiting if ledger.record(item) is None]
+        if len(left) and len(left) == len(waiting):
+            if settings.member:
+                return  # those who hold them will do them
+            time.sleep(WAIT)
+
+
+def _keep(item: Item, ledger: Ledger, record: dict[str, Any]) -> None:
+    try:
+        ledger.store(item, record)
+    except OSError as error:
+        record["status"] = "failed"
+        record["sentence"] = f"No record could be kept ({error.strerror}); make room and run again with --resume."
+
+
+def _one(item: Item, ledger: Ledger, settings: Settings, engine: Engine) -> dict[str, Any]:
+    """One file from its opening to its result; the record of it."""
+    begun = time.perf_counter()
+    record: dict[str, Any] = {
+        "name": item.name, "source": str(item.source), "result": None, "bytes": 0, "status": "failed", "takes": [],
+        "notes": [], "sentence": "",
+    }  # fmt: skip
+    try:
+        opened = takes.open_file(item.source)
+        record["notes"] = opened.notes
+        record["takes"] = _takes(opened, settings, engine, record["notes"])
+        record["bytes"] = exporting.export(opened, ledger.results / item.result)
+        record["result"] = f"results/{item.result}"
+        record["status"] = "done"
+        record["sentence"] = report.sentence(record["takes"])
+    except MotionError as error:
+        record["sentence"] = str(error)
+    except Exception as error:
+        traceback.print_exc(file=sys.stderr)
+        record["sentence"] = f"An unexpected problem ({type(error).__name__}: {error}); please report it."
+    finally:
+        takes.empty()
+    seconds = time.perf_counter() - begun
+    engine_seconds = sum(take["engine_seconds"] for take in record["takes"])
+    record["seconds"] = {"total": round(seconds, 3), "engine": round(engine_seconds, 3)}
+    return record
+
+
+def _takes(opened: takes.Opened, settings: Settings, engine: Engine, notes: list[str]) -> list[dict[str, Any]]:
+    done, strangers = [], []
+    for armature in opened.armatures:
+        try:
+            done.append(cleaning.clean(bpy.context, armature, settings, engine))
+        except cleaning.NotOurs as error:
+            strangers.append(str(error))
+    if not done:
+        raise MotionError(strangers[0])
+    notes += [f"{sentence} It was left alone." for sentence in strangers]
+    return done
