@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import bpy
 import numpy as np
 import pytest
@@ -201,6 +203,21 @@ def test_one_undo_step_brings_the_old_list_back(spiked):
 
 def test_by_severity_the_worst_comes_first(spiked):
     assert panel.places(spiked.mmdm.problems) == [2, 0, 1]
+
+
+def test_the_list_is_filtered_by_bone_and_ordered_by_the_option(spiked):
+    itself = SimpleNamespace(filter_name="", bitflag_filter_item=1 << 30)
+    scene = bpy.context.scene
+
+    def order():
+        return panel.MMDM_UL_problems.filter_items(itself, bpy.context, spiked.mmdm, "problems")
+
+    assert order() == ([], [])
+    scene.mmdm.problem_order = "SEVERITY"
+    assert order() == ([], [2, 0, 1])
+    itself.filter_name = "KNEE"
+    shown, _ = order()
+    assert [bool(flag) for flag in shown] == [False, True, True]
 
 
 def row_of(problem):
