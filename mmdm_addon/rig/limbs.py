@@ -47,7 +47,7 @@ class Limb:
             return float(armature.pose.bones[self.switch]["IK_FK"]) < _FK
         if span is None:
             return bool(track.co[:, 1].max() < _FK)
-        return bool(track.evaluate(np.arange(np.ceil(span[0]), np.floor(span[1]) + 1)).min() < _FK)
+        return bool((track.evaluate(np.arange(np.ceil(span[0]), np.floor(span[1]) + 1)) < _FK).any())
 
 
 def of(armature: bpy.types.Object, roles: RoleMap) -> list[Limb]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import bpy
 import figures
@@ -12,6 +13,7 @@ from operator_support import ensure_registered, figure, refused
 from mmdm_addon.engine_link import JOINTS
 from mmdm_addon.operators import bone_map as commands
 from mmdm_addon.rig import bone_maps, read, roles
+from mmdm_addon.ui import bone_map as ui
 
 ops = bpy.ops.mmdm
 ODD = {role: f"Knochen{j:02d}" for j, role in enumerate(JOINTS)}
@@ -201,6 +203,50 @@ def test_choices_on_a_library_override_are_saved_with_it(tmp_path):
     own.mmdm.source_fps = 0
     assert roles.overrides(own) == {}
     assert read.frame_rate(bpy.context, own) == 24
+
+
+class Page:
+    """Stands for a layout; what is put on it must exist in Blender."""
+
+    def __init__(self) -> None:
+        self.shown: list[tuple[str, str]] = []
+
+    def row(self, **_):
+        return self
+
+    def separator(self):
+        pass
+
+    def label(self, text):
+        self.shown.append(("label", text))
+
+    def menu(self, name, **_):
+        assert hasattr(bpy.types, name)
+        self.shown.append(("menu", name))
+
+    def operator(self, name, text="", **_):
+        assert getattr(bpy.ops.mmdm, name.removeprefix("mmdm.")).get_rna_type()
+        self.shown.append((name, text))
+        return SimpleNamespace()
+
+
+def test_the_menu_lists_what_is_saved():
+    odd()
+    page = Page()
+    ui.MMDM_MT_bone_maps.draw(SimpleNamespace(layout=page), bpy.context)
+    assert page.shown[0] == ("label", "None saved yet")
+    ops.bone_map_save(name="b")
+    ops.bone_map_save(name="A")
+    page = Page()
+    ui.MMDM_MT_bone_maps.draw(SimpleNamespace(layout=page), bpy.context)
+    assert page.shown[:2] == [("mmdm.bone_map_load", "A"), ("mmdm.bone_map_load", "b")]
+    assert ("mmdm.bone_map_import", "Import...") in page.shown
+    page = Page()
+    ui.MMDM_MT_bone_maps_delete.draw(SimpleNamespace(layout=page), bpy.context)
+    assert page.shown == [("mmdm.bone_map_delete", "A"), ("mmdm.bone_map_delete", "b")]
+    page = Page()
+    ui.draw_saved(page)
+    assert [name for name, _ in page.shown] == ["menu", "mmdm.bone_map_save", "mmdm.bone_role_clear"]
 
 
 def test_the_folder_is_the_extensions_own_or_blenders_user_folder(monkeypatch):
