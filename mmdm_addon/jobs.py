@@ -157,7 +157,7 @@ def unready(context: bpy.types.Context, *, bones: bool = True) -> str:
         return "The armature is in NLA tweak mode; leave it (Tab in the NLA editor) first"
     if compat.has_slots() and compat.assigned_slot(armature) is None:
         return "The armature's action has no slot assigned; choose one in the Action editor"
-    if bones and not any(compat.is_selected(bone) for bone in armature.pose.bones):
+    if bones and not compat.selection(armature).any():
         return "No bone is selected; select the bones to write in Pose Mode"
     return runtime.missing().rstrip(".")
 
@@ -210,12 +210,11 @@ class EngineOperator:
         """Blender's hook: from scripts and in the background, wait for the answer."""
         with self._words() as outcome:
             job = self._begin(context)
-            manager = context.window_manager
-            manager.progress_begin(0, 1)
-            try:
-                job.call.wait(lambda call: manager.progress_update(call.fraction))
+            context.window_manager.progress_begin(0, 1)
+            try:  # the window manager is asked for anew: a file that is opened meanwhile brings its own
+                job.call.wait(lambda call: context.window_manager.progress_update(call.fraction))
             finally:
-                manager.progress_end()
+                context.window_manager.progress_end()
             outcome.add(self._finish(context, job))
         return set(outcome) or {"CANCELLED"}
 

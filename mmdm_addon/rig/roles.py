@@ -267,8 +267,9 @@ def _torso(tree: BoneTree, first: Mapping[str, int]) -> dict[str, tuple[int, ...
 def _same_place(tree: BoneTree, wrist: int) -> tuple[int, ...]:
     """The hand bone that starts where the wrist bone does and carries its bend (CMU)."""
     for child in tree.children[wrist]:
-        here = np.allclose(tree.heads[child], tree.heads[wrist], atol=1e-5 * np.ptp(tree.heads))
-        if here and key(tree.names[child]).text in ("hand", "lhand", "rhand", "fingerbase"):
+        if key(tree.names[child]).text in ("hand", "lhand", "rhand", "fingerbase") and np.allclose(
+            tree.heads[child], tree.heads[wrist], atol=1e-5 * np.ptp(tree.heads)
+        ):
             return (child,)
     return ()
 

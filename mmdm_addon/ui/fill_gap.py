@@ -6,7 +6,7 @@ from collections.abc import Hashable
 
 import bpy
 
-from .. import jobs, timeline
+from .. import compat, jobs
 from ..engine_link import MotionError
 from ..operators import estimates, reading
 from ..operators.fill_gap import planned
@@ -68,11 +68,8 @@ def expectation(context: bpy.types.Context) -> str:
 def _outlook(context: bpy.types.Context) -> tuple[str, Hashable]:
     """The preview, and what an estimate must be of to hold for it; None without a plan."""
     armature, options = jobs.require_armature(context), context.scene.mmdm
-    selected = frozenset(jobs.selected_bones(armature))
-    count = timeline.key_count(armature)
-    preview = reading.preview_range(context)
-    key = (armature.session_uid, armature.animation_data.action.session_uid, count, selected, preview, options.keep,
-           options.extend)  # fmt: skip
+    key = (armature.session_uid, armature.animation_data.action.session_uid, compat.selection(armature).tobytes(),
+           reading.preview_range(context), options.keep, options.extend)  # fmt: skip
 
     def compute() -> tuple[str, Hashable]:
         try:

@@ -13,7 +13,7 @@ _MARGINS, _CHARACTER = 70, 6.2
 
 def paragraph(layout: bpy.types.UILayout, text: str, icon: str = "NONE") -> None:
     """Lines that fit the sidebar; Blender would cut them short."""
-    width = bpy.context.region.width / bpy.context.preferences.system.ui_scale
+    width = bpy.context.region.width / (bpy.context.preferences.system.ui_scale or 1)  # 0 before the first window
     column = layout.column(align=True)
     column.scale_y = 0.8
     for i, line in enumerate(textwrap.wrap(text, max(16, int((width - _MARGINS) / _CHARACTER)))):

@@ -7,6 +7,9 @@ from ..engine_link import JOINTS
 from ..rig import roles
 from . import bone_map, engine, fill_gap, problems
 from .layout import Panel, paragraph
+from .memo import Memo
+
+_roles: Memo[roles.RoleMap] = Memo()
 
 
 class MMDM_PT_main(Panel, bpy.types.Panel):
@@ -103,8 +106,9 @@ class MMDM_PT_bones(Panel, bpy.types.Panel):
     def draw(self, context: bpy.types.Context) -> None:
         """Blender's hook."""
         layout, armature = self.layout, jobs.require_armature(context)
-        found = roles.detect(armature)
         chosen = roles.overrides(armature)
+        key = (armature.data.session_uid, len(armature.data.bones), tuple(chosen.items()))
+        found = _roles.get(key, lambda: roles.detect(armature))
         layout.label(text=f"{found.preset}: {len(found.chains)} of {len(JOINTS)} roles")
         for problem in found.problems:
             paragraph(layout, problem, icon="ERROR")

@@ -6,7 +6,7 @@ from typing import Any
 
 import bpy
 
-from .. import jobs, problems, timeline
+from .. import jobs, problems
 from .layout import Panel, paragraph
 from .memo import Memo
 
@@ -67,8 +67,7 @@ def places(listed: Any) -> list[int]:
 def stale(armature: bpy.types.Object) -> bool:
     """`problems.stale`, from memory where that is enough."""
     action = armature.animation_data.action if armature.animation_data else None
-    key = (armature.session_uid, action.session_uid if action else 0, timeline.key_count(armature),
-           armature.mmdm.problems_state)  # fmt: skip
+    key = (armature.session_uid, action.session_uid if action else 0, armature.mmdm.problems_state)
     return _stale.get(key, lambda: problems.stale(armature))
 
 
