@@ -108,7 +108,7 @@ class Formula:
     @classmethod
     def fit(cls, found: np.ndarray, errors: np.ndarray) -> Formula:
         """Least absolute deviations of the logs, by reweighting. (N, F) features, (N, 3, 2) errors."""
-        mean, spread = found.mean(axis=0), found.std(axis=0) + 1e-6
+        mean, spread = found.mean(axis=0), np.maximum(found.std(axis=0), 0.01)
         self = cls(mean, spread, np.zeros(0))
         terms, logs = self._terms(found), np.log(errors + SMALLEST)
         keep = RIDGE * np.eye(terms.shape[1])

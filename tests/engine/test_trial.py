@@ -256,7 +256,7 @@ def test_predictions_follow_the_true_error_on_people_never_trained_on(data):
     from mmdm_engine.evaluate.trial import attempts, calibration
     from mmdm_engine.pack import Pack
 
-    found, clips = attempts(Pack.load(data("cmu/val.npz")), 15, 30.0, 30, None, "cpu", lambda *_: None)
+    found, clips = attempts(Pack.load(data("cmu/val.npz")), 15, 30.0, 20, None, "cpu", lambda *_: None)
     report = calibration(found, clips, 15, 30.0, Formula.shipped())
     for figure in ("position_cm", "angle_deg"):
         ours = report["methods"]["ours"][figure]
@@ -293,7 +293,7 @@ def test_evaluate_trial_fits_and_reports(data, tmp_path, capsys):
     parser = argparse.ArgumentParser()
     evaluate.add_arguments(parser)
     table, picture, formula = tmp_path / "t.csv", tmp_path / "p.png", tmp_path / "f.json"
-    words = ["trial", "--data", str(data("cmu/val.npz")), "--gaps", "5", "--windows", "12"]
+    words = ["trial", "--data", str(data("cmu/val.npz")), "--gaps", "5", "--windows", "6"]
     assert (
         evaluate.run(parser.parse_args([*words, "--fit", str(formula), "--csv", str(table), "--plot", str(picture)]))
         == 0
