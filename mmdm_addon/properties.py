@@ -150,9 +150,6 @@ class MMDM_PG_armature(bpy.types.PropertyGroup):
         get=_source_fps,
         set=_set_source_fps,
     )
-    own: StringProperty(
-        description="What rig.stored keeps on a library override", override={"LIBRARY_OVERRIDABLE"}, options={"HIDDEN"}
-    )
 
 
 class MMDM_PG_status(bpy.types.PropertyGroup):
@@ -172,11 +169,16 @@ def register() -> None:
     """Hang the groups onto Blender's types; the classes are registered before."""
     bpy.types.Scene.mmdm = PointerProperty(type=MMDM_PG_options)
     bpy.types.Object.mmdm = PointerProperty(type=MMDM_PG_armature, override={"LIBRARY_OVERRIDABLE"})
+    # on the object itself: Blender 5.2 loses a property group of an override that the linked rig has not set
+    bpy.types.Object.mmdm_own = StringProperty(
+        description="What rig.stored keeps on a library override", override={"LIBRARY_OVERRIDABLE"}, options={"HIDDEN"}
+    )
     bpy.types.WindowManager.mmdm = PointerProperty(type=MMDM_PG_status)
 
 
 def unregister() -> None:
     """Take them off again."""
     del bpy.types.WindowManager.mmdm
+    del bpy.types.Object.mmdm_own
     del bpy.types.Object.mmdm
     del bpy.types.Scene.mmdm

@@ -1,7 +1,7 @@
 """What is kept on an armature object: a custom property each.
 
 A library override loses custom properties that the linked rig does not have as soon as the file is loaded again. There
-they are kept in the extension's own property group, which Blender does save with the override.
+they are kept in a property of the extension, which Blender does save with the override.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ def load(armature: bpy.types.Object, name: str) -> Any:
 
 def store(armature: bpy.types.Object, name: str, value: str | float | None) -> None:
     """Keep a value; None takes it off."""
-    if armature.override_library and hasattr(armature, "mmdm"):
+    if armature.override_library and hasattr(armature, "mmdm_own"):
         own = _own(armature)
         own.pop(name, None)
         if value is not None or name in armature:  # None then hides what the linked rig says
             own[name] = value
-        armature.mmdm.own = json.dumps(own, sort_keys=True) if own else ""
+        armature.mmdm_own = json.dumps(own, sort_keys=True) if own else ""
     elif value is not None:
         armature[name] = value
     elif name in armature:
@@ -33,7 +33,7 @@ def store(armature: bpy.types.Object, name: str, value: str | float | None) -> N
 
 
 def _own(armature: bpy.types.Object) -> dict[str, Any]:
-    text = armature.mmdm.own if armature.override_library and hasattr(armature, "mmdm") else ""
+    text = armature.mmdm_own if armature.override_library and hasattr(armature, "mmdm_own") else ""
     try:
         found = json.loads(text or "{}")
     except ValueError:
