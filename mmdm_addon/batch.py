@@ -22,8 +22,9 @@ def _enabled() -> str:
     """The add-on's package in the extension that is enabled here; empty without one."""
     import bpy
 
-    found = [name for name in bpy.context.preferences.addons.keys() if name.startswith("bl_ext.")]
-    return next((f"{name}.mmdm_addon" for name in found if name.rpartition(".")[2] == "mmdm"), "")
+    enabled = [addon.module for addon in bpy.context.preferences.addons]
+    found = (name for name in enabled if name.startswith("bl_ext.") and name.endswith(".mmdm"))
+    return next((f"{name}.mmdm_addon" for name in found), "")
 
 
 def _beside() -> str:
@@ -62,7 +63,7 @@ if __name__ == "__main__":
     import bpy  # noqa: F401  (before anything else, where it is a module)
 
     status = main()
-    importlib.import_module(f"{_run().__package__.rpartition('.')[0]}.runtime").shut_down()
+    _run().runtime.shut_down()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)  # Blender's own way out ignores the status, and crashes in some versions after a glTF export

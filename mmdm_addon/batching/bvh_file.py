@@ -39,7 +39,7 @@ def write(
 def _joints(
     armature: bpy.types.Object, tree: BoneTree, frames: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Rotations (T, J, 4) and places (T, J, 3) relative to the parent, rest offsets and tips (J, 3): Y up, from rest."""
+    """Rotations from rest (T, J, 4), places (T, J, 3), rest offsets and tips (J, 3): Y up, relative to the parent."""
     curves = sampling.live_curves(armature)
     if sampling.curves_suffice(armature, curves, tree.names):
         samples = sampling.from_curves(armature, curves, tree, tree.names, frames)

@@ -26,7 +26,7 @@ LEG = 0.82
 """Metres; an adult's, by which files in other units are told."""
 
 
-class NotOurs(MotionError):
+class NotOursError(MotionError):
     """An armature that is no human figure, or one whose rig forbids writing; it is left alone."""
 
 
@@ -57,7 +57,7 @@ class _Work:
 
 
 def clean(context: bpy.types.Context, armature: bpy.types.Object, settings: Settings, engine: Engine) -> dict[str, Any]:
-    """Do what the settings say to one armature; the record of it. Raises `NotOurs`, `MotionError`."""
+    """Do what the settings say to one armature; the record of it. Raises `NotOursError`, `MotionError`."""
     engine.reset()
     work = _begin(context, armature)
     # what was found says where a captured take is frozen, so filling needs it too
@@ -88,7 +88,7 @@ def _begin(context: bpy.types.Context, armature: bpy.types.Object) -> _Work:
         roles.require()
         check(context, armature, roles, set(bones))
     except MotionError as error:
-        raise NotOurs(f"'{armature.name}': {error}") from error
+        raise NotOursError(f"'{armature.name}': {error}") from error
     joints = np.array([not bones.isdisjoint(roles.chains.get(joint, ())) for joint in JOINTS])
     keys = timeline.pose_keys(armature)
     first, last = timeline.plan_range(keys.bones, ())

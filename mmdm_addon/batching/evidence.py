@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -70,12 +71,12 @@ def _rows(change: np.ndarray) -> np.ndarray:
     if len(change) <= POINTS:
         return np.arange(len(change))
     bounds = np.linspace(0, len(change), POINTS - 1).astype(int)
-    most = [a + int(change[a:b].argmax()) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    most = [a + int(change[a:b].argmax()) for a, b in pairwise(bounds)]
     return np.unique([0, *most, len(change) - 1])
 
 
 def pictures(before: Motion, after: Motion, frames: np.ndarray, scale: float) -> list[dict[str, Any]]:
-    """The frames in which joints moved most, apart from each other: bones as lines, in centimetres, seen from the front.
+    """The frames in which joints moved most, apart from each other: bones as lines in centimetres.
 
     before, after: [x0, y0, x1, y1] per bone, y upwards.
     """
@@ -83,7 +84,7 @@ def pictures(before: Motion, after: Motion, frames: np.ndarray, scale: float) ->
     moved = 100 * scale * np.linalg.norm(b - a, axis=-1).max(axis=1)
     apart = max(1, round(APART * before.fps))
     left = moved.copy()
-    found = []
+    found: list[dict[str, Any]] = []
     while len(found) < PICTURES and left.max() > UNSEEN:
         t = int(left.argmax())
         left[max(0, t - apart) : t + apart + 1] = 0

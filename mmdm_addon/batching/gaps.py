@@ -1,4 +1,4 @@
-"""What has to be filled: frames without keys in a captured take, frozen runs, and what markers named ``gap`` enclose."""
+"""What has to be filled: frames without keys in a captured take, frozen runs, what markers named ``gap`` enclose."""
 
 from __future__ import annotations
 
@@ -95,9 +95,9 @@ def plan(found: Sequence[Found], keys: timeline.PoseKeys, roles: RoleMap, notes:
     if not gaps:
         return None
     merged = [gaps[0]]
-    for gap in gaps[1:]:
-        if gap.start < merged[-1].end:
-            merged[-1] = timeline.Gap(merged[-1].start, max(gap.end, merged[-1].end))
+    for following in gaps[1:]:
+        if following.start < merged[-1].end:
+            merged[-1] = timeline.Gap(merged[-1].start, max(following.end, merged[-1].end))
         else:
-            merged.append(gap)
+            merged.append(following)
     return timeline.FillPlan(tuple(merged), {bone: tuple(sorted(frames)) for bone, frames in keep.items()})

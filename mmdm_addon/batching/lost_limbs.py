@@ -13,7 +13,7 @@ LIMBS = {
     for limb, joints in (("arm", ("shoulder", "elbow", "wrist")), ("leg", ("hip", "knee", "ankle", "foot")))
 }
 """Their joints, from the body outwards. Lost is a limb whose first two joints do not turn."""
-STILL = 1e-4
+STILL = 1e-5
 """Radians per frame; a captured joint is never so still."""
 MOVING = np.radians(5.0)
 """Radians per second, the mean of the other limbs' joints."""

@@ -54,11 +54,11 @@ def _refuse(sentence: object) -> int:
 
 
 def _run(settings: Settings) -> int:
-    items = listing.items(settings)
     strange = [path.name for path in listing.unreadable(settings)]
     kinds = ", ".join(listing.KINDS)
     if strange:
         return _refuse(f"{', '.join(strange)}: not one of {kinds}; convert the files or leave them out.")
+    items = listing.items(settings)
     if not items:
         return _refuse(f"There is nothing to do: no file {settings.only or 'in the inputs'} is one of {kinds}.")
     ledger = Ledger(settings)
@@ -189,7 +189,7 @@ def _takes(opened: takes.Opened, settings: Settings, engine: Engine, notes: list
     for armature in opened.armatures:
         try:
             done.append(cleaning.clean(bpy.context, armature, settings, engine))
-        except cleaning.NotOurs as error:
+        except cleaning.NotOursError as error:
             strangers.append(str(error))
     if not done:
         raise MotionError(strangers[0])

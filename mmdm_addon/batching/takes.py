@@ -141,7 +141,7 @@ def _gltf(path: Path) -> None:
 
 
 def _gltf_rate(path: Path) -> float:
-    """The rate at which a glTF file was sampled: it has seconds only, so keys per second where that is a whole number."""
+    """The rate at which a glTF file was sampled, which knows seconds only: keys per second where that is whole."""
     try:
         document = _gltf_document(path)
         accessors = document.get("accessors", [])
