@@ -124,6 +124,8 @@ class MMDM_PT_bones(Panel, bpy.types.Panel):
                 row.operator("mmdm.bone_role_clear", text="", icon="X").role = role
         layout.operator("mmdm.bones_detect", icon="FILE_REFRESH")
         bone_map.draw_saved(layout)
+        if found.control:
+            layout.operator("mmdm.limbs_to_fk", icon="CON_KINEMATIC")
         layout.prop(armature.mmdm, "source_fps")
 
 
