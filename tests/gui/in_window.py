@@ -26,7 +26,7 @@ import figures  # noqa: E402
 
 import mmdm_addon  # noqa: E402
 from mmdm_addon import compat, jobs, runtime  # noqa: E402
-from mmdm_addon.ui import panels  # noqa: E402
+from mmdm_addon.ui import panels, problems  # noqa: E402
 
 
 def check(name: str, holds: bool, seen: object = None) -> None:
@@ -93,8 +93,51 @@ def show_sidebar():
     yield 0.5
 
 
+def other_tools():
+    """Estimate, Detect Problems and Complete Bones, each from its button's path."""
+    outcome = start("trial")
+    yield from until_idle()
+    message = bpy.context.window_manager.mmdm.message
+    check("the expected error is told", outcome == {"RUNNING_MODAL"} and "xpected" in message, message)
+    check("an estimate changes nothing", [a.name for a in bpy.data.actions] == ["Source"], list(bpy.data.actions))
+    picture("6_estimate")
+
+    points = next(
+        c for c in compat.curves(figure().animation_data.action, compat.assigned_slot(figure()))
+        if "left_elbow" in c.data_path and c.array_index == 1
+    ).keyframe_points  # fmt: skip
+    points[79].co.y += 0.8
+    with in_view():
+        bpy.ops.ed.undo_push(message="spoilt a key")
+    start("detect_problems")
+    yield from until_idle()
+    listed = figure().mmdm.problems
+    check("the spoilt key is on the list of problems", any(p.start <= 80 <= p.end for p in listed), len(listed))
+    if len(listed):
+        figure().mmdm.problem_index = 0
+        check("choosing one goes to its frame", bpy.context.scene.frame_current == listed[0].start)
+    yield 0.3
+    picture("7_problems")
+
+    for bone in figure().pose.bones:
+        compat.select(bone, bone.name in ("left_shoulder", "left_elbow", "left_wrist"))
+    start("complete_bones", frame_start=70, frame_end=90)
+    yield from until_idle()
+    message = bpy.context.window_manager.mmdm.message
+    check("an arm is completed", "Completed 70-90" in message, message)
+    check("into a new action", len(bpy.data.actions) == 2, list(bpy.data.actions))
+    picture("8_completed")
+    for _ in range(3):  # the arm, the list, the spoilt key
+        with in_view():
+            bpy.ops.ed.undo()
+        yield 0.3
+    for bone in figure().pose.bones:
+        compat.select(bone, True)
+    check("undone step by step", [a.name for a in bpy.data.actions] == ["Source"], list(bpy.data.actions))
+
+
 def steps():
-    for panel in (panels.MMDM_PT_bones, panels.MMDM_PT_runtime):
+    for panel in (panels.MMDM_PT_bones, panels.MMDM_PT_runtime, problems.MMDM_PT_problems):
         panel.bl_options = set()  # open, so that they are drawn
     mmdm_addon.register()
     for item in list(bpy.data.objects):
@@ -156,6 +199,8 @@ def steps():
     with in_view():
         bpy.ops.ed.undo()
     yield 0.3
+
+    yield from other_tools()
 
     # Esc, with a worker that is slow
     command = runtime.worker_command(runtime.find())
