@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import bpy
+import figures
 import numpy as np
 import pytest
 from drawing_support import Drawing, drawn
@@ -22,6 +23,7 @@ from operator_support import (
 from worker_support import worker_python
 
 from mmdm_addon import compat, jobs, problems
+from mmdm_addon.rig import roles
 from mmdm_addon.ui import problems as panel
 
 detect, fix = bpy.ops.mmdm.detect_problems, bpy.ops.mmdm.problem_fix
@@ -320,6 +322,26 @@ def test_refusals_of_the_search(standin):  # noqa: F811
     armature.animation_data_clear()
     with pytest.raises(RuntimeError, match="has no action; set a few key poses first"):
         detect()
+
+
+def test_on_a_control_rig_the_controls_are_listed_selected_and_written(rigify, standin):  # noqa: F811
+    bpy.context.view_layer.objects.active = rigify
+    bpy.ops.object.mode_set(mode="POSE")
+    figures.animate(rigify, amount=0.1, frames=30, root="torso")
+    body = roles.detect(rigify).bones()
+    for curve in curves(rigify):
+        curve.mute = curve.data_path.split('"')[1] not in body
+    spike(rigify, "forearm_fk.L", 15, size=2.0)
+    detect()
+    found = [i for i, p in enumerate(rigify.mmdm.problems) if p.bone == "forearm_fk.L"]
+    assert [rigify.mmdm.problems[i].start for i in found] == [15]
+    rigify.mmdm.problem_index = found[0]
+    assert jobs.selected_bones(rigify) == ["forearm_fk.L"]
+    before = state(rigify)
+    assert bpy.ops.mmdm.complete_bones(frame_start=15, frame_end=15) == {"FINISHED"}
+    assert bones_and_frames(before, state(rigify)) == ({"forearm_fk.L"}, {15})
+    detect()
+    assert "forearm_fk.L" not in [p.bone for p in rigify.mmdm.problems]
 
 
 # ---------------------------------------------------------------- the engine itself
