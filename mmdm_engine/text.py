@@ -22,12 +22,11 @@ MOST_WORDS = 8
 """Words of one label that are read; further ones are left out."""
 FEWEST_CLIPS = 2
 """A word that fewer training clips bear teaches nothing that carries over."""
-IGNORED = frozenset(
-    (
-        "a an and at for from in into it its of off on one or over the then to under up with human subject self "
-        "left right leftwards rightwards expressive"
-    ).split()  # noqa: SIM905 (a list of thirty quoted words is no better to read)
-)
+_FILLERS = """
+    a an and at for from in into it its of off on one or over the then to under up with human subject self
+    left right leftwards rightwards expressive
+"""
+IGNORED = frozenset(_FILLERS.split())
 """Words without a movement of their own. Left and right are among them because training mirrors the motion."""
 _SUFFIXES = ("ing", "es", "s", "ed", "e")
 
