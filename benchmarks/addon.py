@@ -5,9 +5,9 @@
 Needs the ``bpy`` package, and for ``operators`` a Python with torch for the worker (``MMDM_PYTHON``, else the one that
 runs this). All rigs are made here. Every figure stands beside the bar that it is held to.
 
-sidebar     processor time in which the panels of the MMDM tab are drawn, open, on a rig of 700 keyed and selected bones,
-            sixty times a second: mean of three seconds after the first. Polls of the buttons count; what Blender itself
-            does with the layout does not
+sidebar     processor time in which the panels of the MMDM tab are drawn, open, on a rig of 700 keyed and selected
+            bones, sixty times a second: mean of three seconds after the first. Polls of the buttons count; what
+            Blender itself does with the layout does not
 short       300 frames of 65 bones read
 long        10,000 frames of 65 bones, keyed on every frame, read and written back; peak memory
 evaluated   the same read through Blender, as it is where a rig has constraints

@@ -153,6 +153,7 @@ def delete_armature(_call):
 
 def unlink_armature(_call):
     bpy.context.scene.collection.objects.unlink(armature_now())
+    bpy.context.view_layer.update()  # as Blender does between two events
 
 
 def close_file(_call):
