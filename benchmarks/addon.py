@@ -85,8 +85,9 @@ class Layout:
         """A button."""
         import bpy
 
-        group, _, command = name.partition(".")
-        getattr(getattr(bpy.ops, group), command).poll()
+        kind = getattr(bpy.types, name.replace("mmdm.", "MMDM_OT_"))
+        if hasattr(kind, "poll"):
+            kind.poll(bpy.context)
         self.polls += 1
         return argparse.Namespace()
 
