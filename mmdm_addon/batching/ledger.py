@@ -59,7 +59,7 @@ class Ledger:
             folder.mkdir(parents=True, exist_ok=True)
             with whole(folder / ".writable") as probe:
                 probe.write_bytes(b"")
-            (folder / ".writable").unlink()
+            (folder / ".writable").unlink(missing_ok=True)  # another member may have been faster
 
     def record(self, item: Item) -> dict[str, Any] | None:
         """What is known of a file; None where nothing is, or where it no longer holds."""
