@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Sequence
@@ -33,6 +34,7 @@ def main(argv: Sequence[str], program: str = "python -m mmdm_addon.batch") -> in
         settings = parse(argv, program)
     except SystemExit as leave:  # argparse has said why
         return int(leave.code or 0)
+    _asked_to_stop.clear()
     before = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         return _run(settings)
@@ -44,7 +46,11 @@ def main(argv: Sequence[str], program: str = "python -m mmdm_addon.batch") -> in
             signal.signal(number, handler)
 
 
+_asked_to_stop = threading.Event()
+
+
 def _stop(*_: object) -> None:
+    _asked_to_stop.set()  # inside an operator, Blender turns what is raised next into a failure of that operator
     raise KeyboardInterrupt
 
 
@@ -178,6 +184,8 @@ def _one(item: Item, ledger: Ledger, settings: Settings, engine: Engine) -> dict
         record["sentence"] = f"An unexpected problem ({type(error).__name__}: {error}); please report it."
     finally:
         takes.empty()
+    if _asked_to_stop.is_set():
+        raise KeyboardInterrupt
     seconds = time.perf_counter() - begun
     engine_seconds = sum(take["engine_seconds"] for take in record["takes"])
     record["seconds"] = {"total": round(seconds, 3), "engine": round(engine_seconds, 3)}
