@@ -17,8 +17,8 @@ KINDS = {
     "pop": ("Pop", "A bone jumps away and back within a few frames"),
     "jitter": ("Jitter", "A bone shakes faster than a body moves"),
     "frozen": ("Frozen", "A bone stops dead while it should move, and catches up with a jump"),
-    "slide": ("Foot Slide", "A standing foot moves over the floor"),
-    "penetration": ("Foot Below Floor", "A foot sinks below where it stood"),
+    "slide": ("Slide", "A standing foot moves over the floor"),
+    "penetration": ("Sunken", "A foot sinks below where it stood"),
 }
 """Kinds of the engine → what the list calls them, and what they are."""
 _FEET = ("slide", "penetration")

@@ -51,7 +51,8 @@ def fill_options() -> dict[str, Any]:
             default=0, min=0,
         ),
         "label": StringProperty(
-            name="Label", description="What is done, in a word or two; leave it empty unless the prior knows labels"
+            name="Label",
+            description="What is done in the gap, in a word or two, like walk, jump, boxing; empty = unsaid"
         ),
         "density": EnumProperty(name="Density", description="Where keys are written", items=DENSITY_ITEMS),
         "step": IntProperty(name="Step", description="Frames from key to key", default=2, min=1, max=120),

@@ -37,6 +37,7 @@ class MMDM_PT_fill(Panel, bpy.types.Panel):
             column.prop(options, "step")
         elif options.density == "MATCH":
             column.prop(options, "tolerance")
+        column.prop(options, "label")
         column.prop(options, "takes")
         column.prop(options, "seed")
         column.prop(options, "lock_feet")

@@ -232,7 +232,7 @@ def test_a_row_names_frames_bone_kind_and_severity(spiked):
     problem = spiked.mmdm.problems[1]
     assert row_of(problem) == ["40", "left_knee", "Pop", f"{problem.severity:.0%}"]
     problem.end, problem.kind = 44, "penetration"
-    assert row_of(problem)[::2] == ["40-44", "Foot Below Floor"]
+    assert row_of(problem)[::2] == ["40-44", "Sunken"]
     problem.kind = "a kind that a later engine knows"
     assert row_of(problem)[2] == "a kind that a later engine knows"
 
