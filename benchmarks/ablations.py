@@ -237,7 +237,7 @@ class Bench:
         batch = self.test.sample(frames, torch.full((TEST_WINDOWS,), 30.0), generator, augment=False)
         observed = torch.ones((TEST_WINDOWS, frames, 23), dtype=torch.bool, device=device)
         observed[:, CONTEXT : CONTEXT + GAP] = False
-        windows = gap_windows(batch, observed)
+        windows = gap_windows(batch, observed, network.scale)
         condition = network.condition(windows)
         found = residual.add(condition.base_rotations, condition.base_hips, network.sample(condition, steps, generator))
         base = condition.frame.enter(windows.rotations, windows.root)

@@ -164,7 +164,7 @@ def condition_of(tiny, network):
     batch = tiny.test.sample(54, torch.full((6,), 30.0), torch.Generator().manual_seed(0), augment=False)
     observed = torch.ones((6, 54, 23), dtype=torch.bool)
     observed[:, 12:42] = False
-    return batch, network.condition(ablations.gap_windows(batch, observed))
+    return batch, network.condition(ablations.gap_windows(batch, observed, network.scale))
 
 
 def test_plain_x0_is_written_from_the_rest_pose_and_keeps_what_is_seen(tiny):
