@@ -87,12 +87,14 @@ class MMDM_OT_refine_jitter(jobs.EngineOperator, bpy.types.Operator):
         request: jobs.Request,
         arrays: dict[str, np.ndarray],
     ) -> str:
-        """One new action, assigned."""
+        """One new action, assigned; none where every frame is trusted as it is."""
         refinement: Refinement = request.notes
         take = refinement.take
         source = armature.animation_data.action
         slot = applying.slot_handle(armature)
         frames = take.frames[refinement.changed.any(axis=1)]
+        if all(np.array_equal(arrays[name], getattr(take.motion, name)) for name in ("rotations", "root")):
+            return f"Nothing in {refinement.span} needs refining, so nothing was changed."
         with applying.all_or_nothing(armature):
             applying.list_source(armature)
             report = write(
