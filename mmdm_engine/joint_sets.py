@@ -100,4 +100,17 @@ The head's two points have no counterpart in SMPL-22. The lower lies half-way fr
 base, the upper as far above that base as two neck lengths (about 19 cm on an adult).
 """
 
-JOINT_SETS: dict[str, JointSet] = {"smpl22": SMPL22, "shelf14": SHELF14}
+CAPTURE15 = _of(
+    {
+        **{name: {name: 1.0} for name in _LIMB_JOINTS},
+        "head": {"head": 1.7, "neck": -0.7},
+        "left_toes": {"left_foot": 1.3, "left_ankle": -0.3},
+        "right_toes": {"right_foot": 1.3, "right_ankle": -0.3},
+    }
+)
+"""What 2-D detectors see of a body, for `capture`: limbs, the middle between the ears, and the tips of the feet.
+
+The ears lie about 6 cm above the skull's base, the toes' middle about 4 cm before the ball of the foot.
+"""
+
+JOINT_SETS: dict[str, JointSet] = {"smpl22": SMPL22, "shelf14": SHELF14, "capture15": CAPTURE15}
