@@ -151,20 +151,31 @@ def _continue(values: np.ndarray, frames: np.ndarray, wanted: np.ndarray, full: 
 
     full: the three angles have a twin solution (outer + 180°, 180° − middle, inner + 180°).
     """
-    values = values.copy()
-    options = [np.degrees(wanted)]
+    options = np.degrees(wanted)[None]
     if full:
-        options.append(options[0] * (1, -1, 1) + 180.0)
-    for n, t in enumerate(frames):
-        before = values[t - 1] if t else values[t]
-        best, distance = before, np.inf
-        for option in options:
-            candidate = option[n] + 360.0 * np.round((before - option[n]) / 360.0)
-            far = np.abs(candidate - before).sum()
-            if far < distance:
-                best, distance = candidate, far
-        values[t] = np.round(best, 9)
+        options = np.concatenate([options, options * (1, -1, 1) + 180.0])
+    before = values[np.maximum(frames - 1, 0)]
+    begins = np.diff(frames, prepend=-2) > 1  # where the frame before keeps its value
+    first = _apart(options, before).argmin(axis=0)
+    # whole turns do not count, so that the twin to take depends on the twin taken before and on nothing else
+    following = _apart(options[None, :, 1:], options[:, None, :-1]).argmin(axis=1)
+    twin = np.empty(len(frames), np.intp)
+    for n in range(len(frames)):
+        twin[n] = first[n] if begins[n] else following[twin[n - 1], n - 1]
+    angles = options[twin, np.arange(len(frames))]
+    before[1:][~begins[1:]] = angles[:-1][~begins[1:]]
+    turns = np.round((before - angles) / 360.0)
+    summed = np.cumsum(turns, axis=0)
+    begun = np.maximum.accumulate(np.where(begins, np.arange(len(frames)), 0))
+    values = values.copy()
+    values[frames] = np.round(angles + 360.0 * (summed - (summed - turns)[begun]), 9)
     return values
+
+
+def _apart(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """(…, n) degrees → (…): how far two sets of angles are apart, whole turns left out."""
+    difference = a - b
+    return np.abs(difference - 360.0 * np.round(difference / 360.0)).sum(axis=-1)
 
 
 class _Reader:
