@@ -66,6 +66,17 @@ def fill_options() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def frame_options(
+    first: str, last: str, *, kept: bool = False, otherwise: str = "from the selection"
+) -> dict[str, Any]:
+    """The range of an operator. first, last: what its ends are. kept: they stay. otherwise: what 0 and 0 stand for."""
+    name = "Kept Frame" if kept else "Frame"
+    return {
+        "frame_start": IntProperty(name=f"First {name}", description=f"{first}; 0 and 0: {otherwise}", default=0),
+        "frame_end": IntProperty(name=f"Last {name}", description=f"{last}; 0 and 0: {otherwise}", default=0),
+    }
+
+
 def lock_feet_option() -> Any:
     """Shared by all operators that write legs."""
     return BoolProperty(name="Lock Feet", description="Keep planted feet where they stand", default=True)

@@ -76,6 +76,15 @@ class FillPlan:
         return inside
 
     @property
+    def extent(self) -> tuple[float, float]:
+        """From the first border to the last; where there is no pose at a border, from the frame beside it."""
+        first, last = self.gaps[0], self.gaps[-1]
+        return (
+            float(first.frames[0]) if first.open_start else first.start,
+            float(last.frames[-1]) if last.open_end else last.end,
+        )
+
+    @property
     def spans(self) -> str:
         """The frames to write, in words: ``31-59 and 71-89``."""
         return _and([_span(gap.frames[0], gap.frames[-1]) for gap in self.gaps])

@@ -3,29 +3,13 @@
 Annotations stay real objects here, because Blender reads them.
 """
 
-import math
-from dataclasses import dataclass
-
 import bpy
 import numpy as np
-from bpy.props import IntProperty
 
 from .. import jobs, timeline
 from ..engine_link import MotionError, protocol
-from ..properties import lock_feet_option
-from ..rig.binding import RigTake
-from ..rig.write import check, write
-from . import applying, reading
-
-
-@dataclass(frozen=True, eq=False)
-class Completion:
-    """What `apply` needs: the take as read, (T, 23) bool what is written, and the frames' span in words."""
-
-    take: RigTake
-    changed: np.ndarray
-    bones: frozenset[str]
-    span: str
+from ..properties import frame_options, lock_feet_option
+from . import ranged, reading
 
 
 def lost(about: reading.Subject, frames: np.ndarray, inside: np.ndarray) -> np.ndarray:
@@ -53,40 +37,21 @@ class MMDM_OT_complete_bones(jobs.EngineOperator, bpy.types.Operator):
     panel_options = ("lock_feet",)
 
     __annotations__ = {
-        "frame_start": IntProperty(
-            name="First Frame", description="The first frame to regenerate; 0 and 0: from the selection", default=0
-        ),
-        "frame_end": IntProperty(
-            name="Last Frame", description="The last frame to regenerate; 0 and 0: from the selection", default=0
-        ),
+        **frame_options("The first frame to regenerate", "The last frame to regenerate"),
         "lock_feet": lock_feet_option(),
     }
 
     def prepare(self, context: bpy.types.Context, armature: bpy.types.Object) -> jobs.Request:
         """Find the range and read the motion around it."""
-        about = reading.subject(armature)
-        check(context, armature, about.roles, set(about.bones))
-        first, last = timeline.plan_range(
-            about.keys.bones,
-            about.role_bones,
-            frame_start=self.frame_start,
-            frame_end=self.frame_end,
-            preview=reading.preview_range(context),
-        )
-        first, last = math.ceil(first - timeline.SAME), math.floor(last + timeline.SAME)
-        take = reading.read_around(context, armature, about, first, last)
-        inside = (take.frames >= first) & (take.frames <= last)
-        mask = lost(about, take.frames, inside)
+        asked = ranged.read(context, armature, self.frame_start, self.frame_end)
+        mask = lost(asked.about, asked.take.frames, asked.inside)
         if mask[:, 0].all():
             raise MotionError(
                 "The hips are selected over the whole animation, so that nothing says where the body is; "
                 "deselect them, or choose a shorter range."
             )
-        params = {"fps": take.motion.fps, "lock_feet": self.lock_feet}
-        arrays = protocol.motion_arrays(take.motion) | {"mask": mask}
-        changed = np.concatenate([mask, mask[:, :1]], axis=1) & inside[:, None]
-        notes = Completion(take, changed, about.bones, f"{first:g}-{last:g}")
-        return jobs.Request(jobs.Target.of(armature, about.keys), "complete", params, arrays, notes)
+        arrays = protocol.motion_arrays(asked.take.motion) | {"mask": mask}
+        return ranged.request(armature, "complete", asked, mask, {"lock_feet": self.lock_feet}, arrays)
 
     def apply(
         self,
@@ -96,28 +61,9 @@ class MMDM_OT_complete_bones(jobs.EngineOperator, bpy.types.Operator):
         arrays: dict[str, np.ndarray],
     ) -> str:
         """One new action, assigned."""
-        completion: Completion = request.notes
-        take = completion.take
-        source = armature.animation_data.action
-        slot = applying.slot_handle(armature)
-        frames = take.frames[completion.changed.any(axis=1)]
-        with applying.all_or_nothing(armature):
-            applying.list_source(armature)
-            report = write(
-                context,
-                armature,
-                take,
-                take.motion.with_frames(arrays["rotations"], arrays["root"]),
-                changed=completion.changed,
-                bones=set(completion.bones),
-                name=f"{source.name} completed",
-                start=frames[0],
-                end=frames[-1],
-                style="FILL",
-            )
-            applying.keep_selection(bpy.data.actions[report.action], slot, source)
-            applying.list_take(armature, report, slot, f"Complete {completion.span}")
-        return applying.sentence(f"Completed {completion.span}", [report])
+        change: ranged.Change = request.notes
+        detail = f"Complete {change.span}"
+        return ranged.write_take(context, armature, change, arrays, done="completed", detail=detail, style="FILL")
 
 
 CLASSES = (MMDM_OT_complete_bones,)

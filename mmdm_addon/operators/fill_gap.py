@@ -4,14 +4,14 @@ Annotations stay real objects here, because Blender reads them.
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import bpy
 import numpy as np
-from bpy.props import IntProperty
 
 from .. import jobs, timeline
 from ..engine_link import MotionError, protocol
-from ..properties import fill_options, lock_feet_option
+from ..properties import fill_options, frame_options, lock_feet_option
 from ..rig.binding import RigTake
 from ..rig.write import WriteReport, check, write
 from . import applying, estimates, reading
@@ -55,6 +55,25 @@ def planned(
     )
 
 
+class GapOptions(Protocol):
+    """The options of an operator that say which gaps it is about."""
+
+    frame_start: int
+    frame_end: int
+    keep: str
+    extend: bool
+
+
+def chosen(
+    context: bpy.types.Context, armature: bpy.types.Object, options: GapOptions
+) -> tuple[reading.Subject, timeline.FillPlan]:
+    """The bones and the gaps that an operator is about. Raises `MotionError` where these could not be written."""
+    about = reading.subject(armature)
+    check(context, armature, about.roles, set(about.bones))
+    borders = {"frame_start": options.frame_start, "frame_end": options.frame_end}
+    return about, planned(context, about, keep=options.keep, extend=options.extend, **borders)
+
+
 def hidden(plan: timeline.FillPlan, about: reading.Subject, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What the engine generates, and which frames of it are written: (T, 22) bool, (T,) bool.
 
@@ -75,6 +94,14 @@ def hidden(plan: timeline.FillPlan, about: reading.Subject, frames: np.ndarray) 
     return mask, inside
 
 
+def wanted(plan: timeline.FillPlan, about: reading.Subject, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`hidden`. Raises `MotionError` where kept keys leave nothing to write."""
+    mask, inside = hidden(plan, about, frames)
+    if not (mask & inside[:, None]).any():
+        raise MotionError("Every frame of the gap has a key that is kept; choose Replace Keys or a longer gap.")
+    return mask, inside
+
+
 class MMDM_OT_fill_gap(jobs.EngineOperator, bpy.types.Operator):
     """Generate what lies between the poses that the animator chose."""
 
@@ -88,41 +115,17 @@ class MMDM_OT_fill_gap(jobs.EngineOperator, bpy.types.Operator):
     panel_options = ("keep", "takes", "seed", "label", "density", "step", "tolerance", "lock_feet", "extend")
 
     __annotations__ = {
-        "frame_start": IntProperty(
-            name="First Kept Frame", description="The pose before the gap; 0 and 0: from the selection", default=0
-        ),
-        "frame_end": IntProperty(
-            name="Last Kept Frame", description="The pose after the gap; 0 and 0: from the selection", default=0
-        ),
+        **frame_options("The pose before the gap", "The pose after the gap", kept=True),
         **fill_options(),
         "lock_feet": lock_feet_option(),
     }
 
     def prepare(self, context: bpy.types.Context, armature: bpy.types.Object) -> jobs.Request:
         """Find the gaps and read the motion around them."""
-        about = reading.subject(armature)
-        check(context, armature, about.roles, set(about.bones))
-        plan = planned(
-            context,
-            about,
-            keep=self.keep,
-            extend=self.extend,
-            frame_start=self.frame_start,
-            frame_end=self.frame_end,
-        )
-        first, last = plan.gaps[0], plan.gaps[-1]
-        take = reading.read_around(
-            context,
-            armature,
-            about,
-            first.frames[0] if first.open_start else first.start,
-            last.frames[-1] if last.open_end else last.end,
-            plan=plan,
-        )
-        mask, inside = hidden(plan, about, take.frames)
+        about, plan = chosen(context, armature, self)
+        take = reading.read_around(context, armature, about, *plan.extent, plan=plan)
+        mask, inside = wanted(plan, about, take.frames)
         rows = np.flatnonzero(mask.any(axis=1))
-        if not (mask & inside[:, None]).any():
-            raise MotionError("Every frame of the gap has a key that is kept; choose Replace Keys or a longer gap.")
         params = {
             "fps": take.motion.fps,
             "start": int(rows[0]),
@@ -130,7 +133,7 @@ class MMDM_OT_fill_gap(jobs.EngineOperator, bpy.types.Operator):
             "takes": self.takes,
             "seed": self.seed,
             "label": self.label,
-            "one_sided": first.open_start or last.open_end,
+            "one_sided": plan.gaps[0].open_start or plan.gaps[-1].open_end,
             "lock_feet": self.lock_feet,
         }
         estimate = estimates.recall(estimates.question(context, armature, about, plan))

@@ -7,10 +7,10 @@ import math
 
 import bpy
 import numpy as np
-from bpy.props import IntProperty
 
 from .. import compat, jobs, timeline
 from ..engine_link import MotionError
+from ..properties import frame_options
 from ..rig import limbs, sampling
 from ..rig.fk import to_fk
 from ..rig.limbs import Limb
@@ -26,11 +26,8 @@ class MMDM_OT_limbs_to_fk(bpy.types.Operator):
     bl_label = "Limbs to FK"
     bl_options = {"UNDO"}
 
-    frame_start: IntProperty(
-        name="First Frame", description="The first frame in FK; 0 and 0: the preview range, or all that is keyed"
-    )
-    frame_end: IntProperty(
-        name="Last Frame", description="The last frame in FK; 0 and 0: the preview range, or all that is keyed"
+    __annotations__ = frame_options(
+        "The first frame in FK", "The last frame in FK", otherwise="the preview range, or all that is keyed"
     )
 
     @classmethod

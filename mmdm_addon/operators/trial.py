@@ -9,14 +9,12 @@ from typing import Any
 
 import bpy
 import numpy as np
-from bpy.props import IntProperty
 
 from .. import jobs, timeline
-from ..engine_link import MotionError, protocol
-from ..properties import fill_options
-from ..rig.write import check
+from ..engine_link import protocol
+from ..properties import fill_options, frame_options
 from . import estimates, reading
-from .fill_gap import hidden, planned
+from .fill_gap import chosen, wanted
 
 REACH = 15.0
 """Seconds on each side of the gap in which the engine looks for good motion to try itself out on."""
@@ -45,41 +43,18 @@ class MMDM_OT_trial(jobs.EngineOperator, bpy.types.Operator):
     panel_options = ("keep", "extend")
 
     __annotations__ = {
-        "frame_start": IntProperty(
-            name="First Kept Frame", description="The pose before the gap; 0 and 0: from the selection", default=0
-        ),
-        "frame_end": IntProperty(
-            name="Last Kept Frame", description="The pose after the gap; 0 and 0: from the selection", default=0
-        ),
+        **frame_options("The pose before the gap", "The pose after the gap", kept=True),
         "keep": fill_options()["keep"],
         "extend": fill_options()["extend"],
     }
 
     def prepare(self, context: bpy.types.Context, armature: bpy.types.Object) -> jobs.Request:
         """Find the longest gap and read far around it."""
-        about = reading.subject(armature)
-        check(context, armature, about.roles, set(about.bones))
-        plan = planned(
-            context,
-            about,
-            keep=self.keep,
-            extend=self.extend,
-            frame_start=self.frame_start,
-            frame_end=self.frame_end,
-        )
-        gap = max(plan.gaps, key=lambda each: len(each.frames))
-        take = reading.read_around(
-            context,
-            armature,
-            about,
-            gap.frames[0] if gap.open_start else gap.start,
-            gap.frames[-1] if gap.open_end else gap.end,
-            seconds=REACH,
-        )
-        mask, inside = hidden(timeline.FillPlan((gap,), plan.keep), about, take.frames)
+        about, plan = chosen(context, armature, self)
+        tried = timeline.FillPlan((max(plan.gaps, key=lambda gap: len(gap.frames)),), plan.keep)
+        take = reading.read_around(context, armature, about, *tried.extent, seconds=REACH)
+        mask, inside = wanted(tried, about, take.frames)
         rows = np.flatnonzero((mask & inside[:, None]).any(axis=1))
-        if not len(rows):
-            raise MotionError("Every frame of the gap has a key that is kept; choose Replace Keys or a longer gap.")
         others = np.isin(take.frames, np.concatenate([each.frames for each in plan.gaps]))
         bad = (mask.any(axis=1) | others) & ~inside  # neither context nor good motion to try it out on
         motion = take.motion.with_frames(
@@ -88,7 +63,7 @@ class MMDM_OT_trial(jobs.EngineOperator, bpy.types.Operator):
         )
         params = {"fps": motion.fps, "start": int(rows[0]), "stop": int(rows[-1]) + 1}
         arrays = protocol.motion_arrays(motion) | {"keep": ~mask, "joints": about.joints}
-        note = f" in {timeline.FillPlan((gap,)).spans}, the longest of {len(plan.gaps)} gaps"
+        note = f" in {tried.spans}, the longest of {len(plan.gaps)} gaps"
         notes = Subject(estimates.question(context, armature, about, plan), note if len(plan.gaps) > 1 else "")
         return jobs.Request(jobs.Target.of(armature, about.keys), "trial", params, arrays, notes)
 

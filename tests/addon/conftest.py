@@ -11,6 +11,8 @@ import pytest
 
 bpy = pytest.importorskip("bpy", reason="needs the bpy package of a supported Blender")
 
+from operator_support import asked, engine, ensure_registered, select, standin  # noqa: E402,F401  (fixtures of every test here)
+
 
 @pytest.fixture(autouse=True)
 def clean_file() -> None:
@@ -34,6 +36,17 @@ def import_rig() -> Callable[[Path], bpy.types.Object]:
         return next(o for o in bpy.data.objects if o.type == "ARMATURE")
 
     return load
+
+
+@pytest.fixture
+def walk(import_rig: Callable[[Path], bpy.types.Object], data: Callable[[str], Path]) -> bpy.types.Object:
+    """A CMU walk of 120 frames a second in a scene of 24, active, all bones selected; the add-on is registered."""
+    ensure_registered()
+    armature = import_rig(data("cmu/raw/06_01.bvh"))
+    bpy.context.view_layer.objects.active = armature
+    armature.mmdm.source_fps = 120
+    select(armature)
+    return armature
 
 
 @pytest.fixture(scope="session")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import bpy
 import figures
 import numpy as np
 import pytest
-from worker_support import standin_command
+from worker_support import standin_command, worker_python
 
 import mmdm_addon
 from mmdm_addon import compat, runtime
+from mmdm_addon.engine_client import Call, EngineClient
 
 
 def ensure_registered() -> None:
@@ -25,6 +29,51 @@ def standin(monkeypatch):
     command = standin_command()
     monkeypatch.setenv("MMDM_PYTHON", command[0])
     monkeypatch.setattr(runtime, "worker_command", lambda _runtime: command)
+
+
+@pytest.fixture
+def engine(monkeypatch):
+    """Operators reach the real engine."""
+    ensure_registered()
+    monkeypatch.setenv("MMDM_PYTHON", worker_python())
+
+
+class Asked(NamedTuple):
+    """A request as it went out."""
+
+    method: str
+    params: dict
+    arrays: dict
+
+
+@pytest.fixture
+def asked(monkeypatch, standin) -> list[Asked]:
+    """The requests that go out to the stand-in worker."""
+    seen = []
+    submit = EngineClient.submit
+
+    def spy(client, method, params=None, arrays=None):
+        seen.append(Asked(method, params, arrays))
+        return submit(client, method, params, arrays)
+
+    monkeypatch.setattr(EngineClient, "submit", spy)
+    return seen
+
+
+def meanwhile(monkeypatch, what: Callable[[Call], object]) -> None:
+    """Do this once a request is under way, before its answer is taken."""
+    wait = Call.wait
+
+    def patched(call, *rest):
+        what(call)
+        return wait(call, *rest)
+
+    monkeypatch.setattr(Call, "wait", patched)
+
+
+def armature_now() -> bpy.types.Object:
+    """The figure, after undo has replaced every reference to it."""
+    return bpy.data.objects["Figure"]
 
 
 def figure(**options) -> bpy.types.Object:
@@ -81,6 +130,16 @@ def changed_frames(before, after):
         if frames:
             result[key] = frames
     return result
+
+
+def bone_of(key: tuple[str, int]) -> str:
+    """The bone of a curve's path and index."""
+    return key[0].split('"')[1]
+
+
+def frames_of(touched) -> set[float]:
+    """All frames in `changed_frames`."""
+    return set().union(*touched.values())
 
 
 def refused(operator, *words: str, **options) -> str:

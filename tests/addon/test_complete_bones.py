@@ -6,48 +6,28 @@ import bpy
 import numpy as np
 import pytest
 from operator_support import (
+    bone_of,
     changed_frames,
     curves,
     ensure_registered,
     figure,
+    frames_of,
+    meanwhile,
     refused,
     same,
     select,
     select_keys,
-    standin,  # noqa: F401
     state,
 )
-from worker_support import ROOT, worker_python
 
 from mmdm_addon import compat, timeline
-from mmdm_addon.engine_client import Call
-from mmdm_addon.operators import reading
+from mmdm_addon.operators import applying, reading
 from mmdm_addon.operators.complete_bones import lost
 from mmdm_addon.rig.read import read
 from mmdm_engine.contract.skeleton import INDEX
 
 complete = bpy.ops.mmdm.complete_bones
 ARM = ("left_collar", "left_shoulder", "left_elbow", "left_wrist")
-
-
-def bone_of(key):
-    return key[0].split('"')[1]
-
-
-@pytest.fixture
-def asked(monkeypatch, standin):  # noqa: F811
-    """The arrays and params of the requests that go out."""
-    from mmdm_addon.engine_client import EngineClient
-
-    seen = []
-    submit = EngineClient.submit
-
-    def spy(client, method, params=None, arrays=None):
-        seen.append((method, params, arrays))
-        return submit(client, method, params, arrays)
-
-    monkeypatch.setattr(EngineClient, "submit", spy)
-    return seen
 
 
 def test_only_the_selected_bones_in_the_range_change_and_the_rest_is_held(asked):
@@ -57,7 +37,7 @@ def test_only_the_selected_bones_in_the_range_change_and_the_rest_is_held(asked)
     assert complete(frame_start=20, frame_end=40) == {"FINISHED"}
     touched = changed_frames(before, state(armature))
     assert {bone_of(key) for key in touched} == set(ARM)
-    assert {f for frames in touched.values() for f in frames} <= set(range(20, 41))
+    assert frames_of(touched) <= set(range(20, 41))
     assert all({20, 40} <= frames for frames in touched.values() if len(frames) > 15)
     assert armature.animation_data.action.name == "Source completed"
     assert source.use_fake_user
@@ -188,24 +168,20 @@ def test_a_range_without_keys_and_one_the_wrong_way_round_are_refused_in_words(a
 def test_a_moved_key_drops_the_result(asked, monkeypatch):
     armature = figure()
     select(armature, *ARM)
-    wait = Call.wait
 
-    def patched(call, *args):
+    def move(_call):
         curves(armature)[0].keyframe_points[30].co.y += 1
-        return wait(call, *args)
 
-    monkeypatch.setattr(Call, "wait", patched)
+    meanwhile(monkeypatch, move)
     refused(complete, "changed while the engine worked", "run it again", frame_start=20, frame_end=40)
     assert len(bpy.data.actions) == 1
 
 
 def test_a_failure_while_writing_leaves_nothing(asked, monkeypatch):
-    import mmdm_addon.operators.complete_bones as module
-
     armature = figure()
     select(armature, *ARM)
     before = state(armature)
-    monkeypatch.setattr(module.applying, "keep_selection", lambda *_: 1 / 0)
+    monkeypatch.setattr(applying, "keep_selection", lambda *_: 1 / 0)
     refused(complete, "unexpected problem", "ZeroDivisionError", frame_start=20, frame_end=40)
     assert same(state(armature), before)
     assert len(bpy.data.actions) == 1
@@ -213,14 +189,9 @@ def test_a_failure_while_writing_leaves_nothing(asked, monkeypatch):
     assert not armature.animation_data.action.use_fake_user
 
 
-def test_a_broken_arm_of_a_walk_comes_back_with_the_shipped_prior(import_rig, data, monkeypatch):
-    if not (ROOT / "mmdm_engine" / "weights" / "completion.safetensors").exists():
-        pytest.skip("the completion prior is not shipped yet")
-    ensure_registered()
-    monkeypatch.setenv("MMDM_PYTHON", worker_python())
-    armature = import_rig(data("cmu/raw/06_01.bvh"))
-    bpy.context.view_layer.objects.active = armature
-    armature.mmdm.source_fps = 120
+@pytest.mark.usefixtures("engine")
+def test_a_broken_arm_of_a_walk_comes_back_with_the_shipped_prior(walk):
+    armature = walk
     bones = ("LeftShoulder", "LeftArm", "LeftForeArm", "LeftHand")
     select(armature, *bones)
     frames = np.arange(80, 221, dtype=float)

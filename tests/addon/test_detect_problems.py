@@ -10,17 +10,16 @@ import numpy as np
 import pytest
 from drawing_support import Drawing, drawn
 from operator_support import (
+    bone_of,
     changed_frames,
     curves,
-    ensure_registered,
     figure,
+    frames_of,
     refused,
     same,
     select,
-    standin,  # noqa: F401
     state,
 )
-from worker_support import worker_python
 
 from mmdm_addon import compat, jobs, problems
 from mmdm_addon.rig import roles
@@ -48,7 +47,7 @@ def listed(armature):
 
 
 @pytest.fixture
-def spiked(standin):  # noqa: F811
+def spiked(standin):
     """A figure with three pops of different size, found."""
     armature = figure(amount=0.2)
     spike(armature, "left_knee", 40, size=2.0)
@@ -70,7 +69,7 @@ def test_problems_are_listed_with_scene_frames_bones_and_severity_and_nothing_is
     assert same(state(spiked), before)
 
 
-def test_no_bone_needs_to_be_selected(standin):  # noqa: F811
+def test_no_bone_needs_to_be_selected(standin):
     armature = figure(amount=0.2)
     for bone in armature.pose.bones:
         compat.select(bone, False)
@@ -79,7 +78,7 @@ def test_no_bone_needs_to_be_selected(standin):  # noqa: F811
     assert len(armature.mmdm.problems) == 1
 
 
-def test_the_preview_range_limits_the_search(standin):  # noqa: F811
+def test_the_preview_range_limits_the_search(standin):
     armature = figure(amount=0.2)
     spike(armature, "left_knee", 20, 40, size=2.0)
     scene = bpy.context.scene
@@ -89,7 +88,7 @@ def test_the_preview_range_limits_the_search(standin):  # noqa: F811
     assert "in 30-50" in bpy.context.window_manager.mmdm.message
 
 
-def test_what_a_curve_makes_up_between_sparse_keys_is_not_judged(standin):  # noqa: F811
+def test_what_a_curve_makes_up_between_sparse_keys_is_not_judged(standin):
     armature = figure(amount=0.2, every=10)
     for curve in curves(armature):
         curve.keyframe_points[3].co.y += 2.0 * (curve.array_index == 1)
@@ -180,7 +179,7 @@ def test_the_list_keeps_no_take_alive(spiked):
     assert [a.name for a in bpy.data.actions] == ["Source"]
 
 
-def test_an_empty_list_is_good_news(standin, monkeypatch):  # noqa: F811
+def test_an_empty_list_is_good_news(standin, monkeypatch):
     armature = figure(amount=0.2)
     shown = drawn(panel.MMDM_PT_problems, monkeypatch)
     assert shown.texts("label") == []
@@ -251,7 +250,7 @@ def test_every_kind_of_the_engine_has_a_name_and_an_explanation():
 
 def bones_and_frames(before, after):
     touched = changed_frames(before, after)
-    return {k[0].split('"')[1] for k in touched}, {f for frames in touched.values() for f in frames}
+    return {bone_of(key) for key in touched}, frames_of(touched)
 
 
 def test_fill_replaces_the_chosen_problem(spiked):
@@ -289,7 +288,7 @@ def test_a_foots_fault_is_mended_by_the_leg(spiked):
     assert problems.bones(spiked, [problem], repair=True) == ["right_hip", "right_knee", "right_ankle"]
 
 
-def test_a_fault_at_the_very_end_is_filled_from_one_side(standin):  # noqa: F811
+def test_a_fault_at_the_very_end_is_filled_from_one_side(standin):
     armature = figure(amount=0.2)
     spike(armature, "left_knee", 30, size=2.0)
     detect()
@@ -316,7 +315,7 @@ def test_the_tools_own_refusal_comes_through_as_one_sentence(spiked):
     assert len(bpy.data.actions) == 1
 
 
-def test_refusals_of_the_search(standin):  # noqa: F811
+def test_refusals_of_the_search(standin):
     armature = figure(frames=3)
     refused(detect, "at least four frames; choose a longer take")
     armature.animation_data_clear()
@@ -324,7 +323,7 @@ def test_refusals_of_the_search(standin):  # noqa: F811
         detect()
 
 
-def test_on_a_control_rig_the_controls_are_listed_selected_and_written(rigify, standin):  # noqa: F811
+def test_on_a_control_rig_the_controls_are_listed_selected_and_written(rigify, standin):
     bpy.context.view_layer.objects.active = rigify
     bpy.ops.object.mode_set(mode="POSE")
     figures.animate(rigify, amount=0.1, frames=30, root="torso")
@@ -347,12 +346,9 @@ def test_on_a_control_rig_the_controls_are_listed_selected_and_written(rigify, s
 # ---------------------------------------------------------------- the engine itself
 
 
-def test_the_engine_finds_a_pop_in_a_walk_and_refine_takes_it_out(import_rig, data, monkeypatch):
-    ensure_registered()
-    monkeypatch.setenv("MMDM_PYTHON", worker_python())
-    armature = import_rig(data("cmu/raw/06_01.bvh"))
-    bpy.context.view_layer.objects.active = armature
-    armature.mmdm.source_fps = 120
+@pytest.mark.usefixtures("engine")
+def test_the_engine_finds_a_pop_in_a_walk_and_refine_takes_it_out(walk):
+    armature = walk
     for curve in compat.curves(armature.animation_data.action, compat.assigned_slot(armature)):
         if '"LeftForeArm"' in curve.data_path and "rotation" in curve.data_path:
             points = curve.keyframe_points

@@ -11,28 +11,15 @@ import time
 import bpy
 import numpy as np
 import pytest
-from operator_support import curves, ensure_registered, figure, refused, same, select, standin, state  # noqa: F401
+from operator_support import armature_now, curves, figure, meanwhile, refused, same, select, state
 from test_jobs import Session
-from worker_support import worker_python
 
 from mmdm_addon import compat, jobs, runtime
-from mmdm_addon.engine_client import Call
 from mmdm_addon.engine_link import INDEX, kinematics
 from mmdm_addon.rig import read
 
 mmdm = bpy.ops.mmdm
 FRAMES = np.arange(1.0, 61.0)
-
-
-@pytest.fixture
-def engine(monkeypatch):
-    """Operators reach the real engine."""
-    ensure_registered()
-    monkeypatch.setenv("MMDM_PYTHON", worker_python())
-
-
-def armature_now():
-    return bpy.data.objects["Figure"]
 
 
 def motion(armature, frames=FRAMES):
@@ -80,15 +67,13 @@ def test_expectation_02_no_step_while_computing_or_without_a_result(after, monke
         armature.location.x = x
         bpy.ops.ed.undo_push(message=f"to {x}")
     before, seen = state(armature), []
-    wait = Call.wait
 
-    def look(call, *rest):
+    def look(call):
         seen.append((same(state(armature_now()), before), len(bpy.data.actions), len(armature_now().mmdm.takes)))
         if after == "cancel":
             call.cancel()
-        return wait(call, *rest)
 
-    monkeypatch.setattr(Call, "wait", look)
+    meanwhile(monkeypatch, look)
     if after == "cancel":
         assert run("fill_gap", label="slow") == {"CANCELLED"}
     else:
@@ -183,13 +168,7 @@ def test_expectation_18_undo_closing_and_deleting_drop_the_result_with_a_message
     bpy.ops.ed.undo_push(message="posed")
     curves(armature_now())[0].keyframe_points[30].co.y += 1
     bpy.ops.ed.undo_push(message="moved a key")
-    wait = Call.wait
-
-    def meanwhile(call, *rest):
-        what()
-        return wait(call, *rest)
-
-    monkeypatch.setattr(Call, "wait", meanwhile)
+    meanwhile(monkeypatch, lambda _call: what())
     # Blender drops reports of operators whose file was closed under them, so the panel's copy is what counts
     try:
         outcome = run("fill_gap")

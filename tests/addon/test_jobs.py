@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import bpy
 import pytest
-from operator_support import figure, same, standin, state  # noqa: F401
+from operator_support import figure, same, state
 
 from mmdm_addon import jobs
 from mmdm_addon.operators.fill_gap import MMDM_OT_fill_gap

@@ -6,10 +6,23 @@ import bpy
 import figures
 import numpy as np
 import pytest
-from operator_support import changed_frames, curves, figure, refused, same, select, select_keys, standin, state  # noqa: F401
+from operator_support import (
+    armature_now,
+    bone_of,
+    changed_frames,
+    curves,
+    figure,
+    frames_of,
+    meanwhile,
+    refused,
+    same,
+    select,
+    select_keys,
+    state,
+)
 
 from mmdm_addon import compat, jobs, timeline
-from mmdm_addon.engine_client import Call, CallCancelledError
+from mmdm_addon.engine_client import CallCancelledError
 from mmdm_addon.operators import reading
 from mmdm_addon.operators.fill_gap import hidden
 
@@ -19,10 +32,6 @@ fill, refine = bpy.ops.mmdm.fill_gap, bpy.ops.mmdm.refine_jitter
 
 def values(armature, frame):
     return {(c.data_path, c.array_index): c.evaluate(frame) for c in curves(armature)}
-
-
-def bone_of(key):
-    return key[0].split('"')[1]
 
 
 # ---------------------------------------------------------------- fill
@@ -39,7 +48,7 @@ def test_fill_makes_a_new_action_and_leaves_the_source_alone():
     assert source.use_fake_user
     assert compat.action_animates(armature)
     touched = changed_frames(before, state(armature))
-    assert {f for frames in touched.values() for f in frames} <= set(range(21, 40))
+    assert frames_of(touched) <= set(range(21, 40))
     assert len({bone_of(k) for k in touched}) == 22
     bpy.ops.mmdm.take_switch(index=0)
     assert armature.animation_data.action == source
@@ -69,7 +78,7 @@ def test_a_run_of_selected_keys_is_replaced():
     before = state(armature)
     fill()
     touched = changed_frames(before, state(armature))
-    assert {f for frames in touched.values() for f in frames} <= set(range(25, 32))
+    assert frames_of(touched) <= set(range(25, 32))
     assert touched
 
 
@@ -83,15 +92,13 @@ def test_the_same_keys_are_selected_afterwards_so_that_it_can_be_repeated():
         assert all(k.selected.sum() == 7 for k in keys.values())
 
 
-def test_several_gaps_are_solved_in_one_request(monkeypatch):
+def test_several_gaps_are_solved_in_one_request(asked):
     armature = figure()
     select_keys(armature, [*range(15, 20), *range(40, 45)])
-    before, asked = state(armature), []
-    wait = Call.wait
-    monkeypatch.setattr(Call, "wait", lambda call, *a: (asked.append(call.id), wait(call, *a))[1])
+    before = state(armature)
     fill()
     assert len(asked) == 1
-    frames = {f for fs in changed_frames(before, state(armature)).values() for f in fs}
+    frames = frames_of(changed_frames(before, state(armature)))
     assert frames <= {*range(15, 20), *range(40, 45)}
     assert frames & set(range(15, 20))
     assert frames & set(range(40, 45))
@@ -181,7 +188,7 @@ def test_refine_changes_the_range_and_only_selected_bones():
     assert refine(frame_start=20, frame_end=40) == {"FINISHED"}
     touched = changed_frames(before, state(armature))
     assert {bone_of(k) for k in touched} == {"spine1", "left_elbow"}
-    assert {f for frames in touched.values() for f in frames} <= set(range(20, 41))
+    assert frames_of(touched) <= set(range(20, 41))
     assert source.use_fake_user
     assert "Refined 20-40 on 2 bones" in bpy.context.window_manager.mmdm.message
 
@@ -269,10 +276,6 @@ def test_deleting_while_a_take_is_shown_keeps_both_it_and_the_source():
 
 
 # ---------------------------------------------------------------- undo
-
-
-def armature_now():
-    return bpy.data.objects["Figure"]
 
 
 def test_one_undo_step_removes_the_whole_result():
@@ -473,20 +476,9 @@ def test_a_failure_while_writing_leaves_nothing(watched, monkeypatch):
 # ---------------------------------------------------------------- what happens while it runs
 
 
-def during(monkeypatch, action):
-    """Do something to the file while the operator waits for the engine."""
-    wait = Call.wait
-
-    def patched(call, *args):
-        action()
-        return wait(call, *args)
-
-    monkeypatch.setattr(Call, "wait", patched)
-
-
 def test_deleting_the_rig_drops_the_result(monkeypatch):
     armature = figure()
-    during(monkeypatch, lambda: bpy.data.objects.remove(armature))
+    meanwhile(monkeypatch, lambda _call: bpy.data.objects.remove(armature))
     refused(fill, "'Figure' is gone", "dropped", frame_start=20, frame_end=40)
     assert len(bpy.data.actions) == 1
 
@@ -494,10 +486,10 @@ def test_deleting_the_rig_drops_the_result(monkeypatch):
 def test_moving_a_key_drops_the_result(monkeypatch):
     armature = figure()
 
-    def move():
+    def move(_call):
         curves(armature)[0].keyframe_points[30].co.y += 1
 
-    during(monkeypatch, move)
+    meanwhile(monkeypatch, move)
     refused(fill, "changed while the engine worked", "run it again", frame_start=20, frame_end=40)
     assert len(bpy.data.actions) == 1
 
@@ -505,11 +497,11 @@ def test_moving_a_key_drops_the_result(monkeypatch):
 def test_assigning_another_action_drops_the_result(monkeypatch):
     armature = figure()
 
-    def assign():
+    def assign(_call):
         action, slot = compat.new_action("Other", armature)
         compat.assign(armature, action, slot)
 
-    during(monkeypatch, assign)
+    meanwhile(monkeypatch, assign)
     refused(refine, "changed while the engine worked", frame_start=20, frame_end=40)
     assert armature.animation_data.action.name == "Other"
 
@@ -519,7 +511,7 @@ def test_undo_during_the_run_drops_the_result_without_a_crash(monkeypatch):
     bpy.ops.ed.undo_push(message="posed")
     curves(armature_now())[0].keyframe_points[30].co.y += 1
     bpy.ops.ed.undo_push(message="moved a key")
-    during(monkeypatch, bpy.ops.ed.undo)
+    meanwhile(monkeypatch, lambda _call: bpy.ops.ed.undo())
     refused(fill, "dropped", frame_start=20, frame_end=40)
     assert len(bpy.data.actions) == 1
 
@@ -527,18 +519,17 @@ def test_undo_during_the_run_drops_the_result_without_a_crash(monkeypatch):
 def test_renaming_the_rig_does_not_lose_the_result(monkeypatch):
     armature = figure()
 
-    def rename():
+    def rename(_call):
         armature.name = "Renamed"
 
-    during(monkeypatch, rename)
+    meanwhile(monkeypatch, rename)
     assert fill(frame_start=20, frame_end=40) == {"FINISHED"}
     assert len(armature.mmdm.takes) == 2
 
 
 def test_a_cancelled_request_changes_nothing(watched, monkeypatch):
     before = state(watched)
-    wait = Call.wait
-    monkeypatch.setattr(Call, "wait", lambda call, *a: (call.cancel(), wait(call, *a))[1])
+    meanwhile(monkeypatch, lambda call: call.cancel())
     assert fill("EXEC_DEFAULT", True, frame_start=20, frame_end=40, label="slow") == {"CANCELLED"}
     assert bpy.context.window_manager.mmdm.message == str(CallCancelledError("Cancelled; nothing was changed."))
     assert_untouched(before)

@@ -7,28 +7,14 @@ import shutil
 import bpy
 import numpy as np
 import pytest
-from operator_support import ensure_registered, figure, refused, same, select, state
-from worker_support import ROOT, worker_python
+from operator_support import figure, refused, same, state
+from worker_support import ROOT
 
 from mmdm_addon import compat, runtime
 from mmdm_addon.engine_client import EngineClient
 from mmdm_addon.rig.read import read
 
-
-@pytest.fixture(autouse=True)
-def engine(monkeypatch):
-    ensure_registered()
-    monkeypatch.setenv("MMDM_PYTHON", worker_python())
-
-
-@pytest.fixture
-def walk(import_rig, data):
-    """A CMU walk of 24 scene frames a second, all bones selected."""
-    armature = import_rig(data("cmu/raw/06_01.bvh"))
-    bpy.context.view_layer.objects.active = armature
-    armature.mmdm.source_fps = 120
-    select(armature)
-    return armature
+pytestmark = pytest.mark.usefixtures("engine")
 
 
 def motion(armature, frames):

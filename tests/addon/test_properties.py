@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from operator_support import curves, select, select_keys, standin, state  # noqa: F401
+from operator_support import curves, select, select_keys, state
 
 from mmdm_addon import compat
 from mmdm_addon.rig import roles

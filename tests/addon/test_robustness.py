@@ -11,10 +11,10 @@ import time
 
 import bpy
 import pytest
-from operator_support import curves, figure, refused, same, select, standin, state  # noqa: F401
+from operator_support import armature_now, curves, figure, meanwhile, refused, same, select, state
 
 from mmdm_addon import compat, jobs, runtime
-from mmdm_addon.engine_client import Call, EngineClient
+from mmdm_addon.engine_client import EngineClient
 from mmdm_addon.engine_link import protocol
 
 pytestmark = pytest.mark.usefixtures("standin")
@@ -27,10 +27,6 @@ OPERATORS = {
     "trial": GAP,
     "detect_problems": {},
 }
-
-
-def armature_now():
-    return bpy.data.objects["Figure"]
 
 
 def ready(name):
@@ -47,17 +43,6 @@ def assert_untouched(before):
     assert not bpy.data.actions[0].use_fake_user
     assert len(armature_now().mmdm.takes) == 0
     assert jobs.running() is None
-
-
-def meanwhile(monkeypatch, what):
-    """Do this once a request is under way, before its answer is taken."""
-    wait = Call.wait
-
-    def patched(call, *rest):
-        what(call)
-        return wait(call, *rest)
-
-    monkeypatch.setattr(Call, "wait", patched)
 
 
 def kill(client):

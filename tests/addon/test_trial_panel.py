@@ -11,19 +11,16 @@ import pytest
 from drawing_support import drawn
 from operator_support import (
     curves,
-    ensure_registered,
     figure,
+    meanwhile,
     refused,
     same,
     select,
     select_keys,
-    standin,  # noqa: F401
     state,
 )
-from worker_support import ROOT, worker_python
 
 from mmdm_addon import jobs
-from mmdm_addon.engine_client import EngineClient
 from mmdm_addon.operators import estimates
 from mmdm_addon.ui import fill_gap as panel
 
@@ -34,21 +31,6 @@ trial = bpy.ops.mmdm.trial
 def forgetful():
     estimates._estimates.clear()
     panel._plan._until = 0
-
-
-@pytest.fixture
-def asked(monkeypatch, standin):  # noqa: F811
-    """Params and arrays of the trials that go out."""
-    seen = []
-    submit = EngineClient.submit
-
-    def spy(client, method, params=None, arrays=None):
-        if method == "trial":
-            seen.append((params, arrays))
-        return submit(client, method, params, arrays)
-
-    monkeypatch.setattr(EngineClient, "submit", spy)
-    return seen
 
 
 def expectation():
@@ -123,7 +105,7 @@ def test_the_gap_and_far_more_context_are_sent_than_to_fill(asked):
     armature = figure(frames=1200)
     select_keys(armature, range(600, 611))
     trial()
-    params, arrays = asked[-1]
+    _, params, arrays = asked[-1]
     assert params == {"fps": 24, "start": 361, "stop": 372}  # 15 seconds before the border
     assert len(arrays["root"]) == 361 + 11 + 361
     assert not arrays["keep"][361:372].any()
@@ -134,7 +116,7 @@ def test_of_several_gaps_the_longest_is_tried_and_the_others_are_no_good_motion(
     armature = figure()
     select_keys(armature, [*range(10, 14), *range(30, 40)])
     trial()
-    params, arrays = asked[-1]
+    _, params, arrays = asked[-1]
     assert (params["start"], params["stop"]) == (29, 39)
     bad = ~np.isfinite(arrays["rotations"]).all(axis=(1, 2))
     assert np.flatnonzero(bad).tolist() == [9, 10, 11, 12]
@@ -145,7 +127,7 @@ def test_between_sparse_keys_only_the_keys_are_motion(asked):
     armature = figure(every=10)  # keys on 1, 11, 21, 31, 41, 51
     select_keys(armature, (21, 31))
     trial()
-    _, arrays = asked[-1]
+    _, _, arrays = asked[-1]
     assert (np.flatnonzero(np.isfinite(arrays["root"]).all(axis=1)) + 1).tolist() == [1, 11, *range(21, 32), 41, 51]
 
 
@@ -153,11 +135,11 @@ def test_kept_keys_inside_are_told(asked):
     armature = figure(every=10)
     select_keys(armature, (11, 41))
     trial(keep="KEYS")
-    params, arrays = asked[-1]
+    _, params, arrays = asked[-1]
     kept = np.flatnonzero(arrays["keep"][params["start"] : params["stop"]].all(axis=1)) + params["start"] + 1
     assert kept.tolist() == [21, 31]
     trial(keep="NONE")
-    params, arrays = asked[-1]
+    _, params, arrays = asked[-1]
     assert not arrays["keep"][params["start"] : params["stop"]].any()
 
 
@@ -174,17 +156,13 @@ def test_it_leaves_no_undo_step(asked):
 
 
 def test_a_moved_key_drops_the_estimate(asked, monkeypatch):
-    from mmdm_addon.engine_client import Call
-
     armature = figure()
     select_keys(armature, range(25, 32))
-    wait = Call.wait
 
-    def patched(call, *args):
+    def move(_call):
         curves(armature)[0].keyframe_points[30].co.y += 1
-        return wait(call, *args)
 
-    monkeypatch.setattr(Call, "wait", patched)
+    meanwhile(monkeypatch, move)
     refused(trial, "changed while the engine worked")
     assert not estimates._estimates
 
@@ -197,33 +175,23 @@ def test_the_memory_is_bounded():
     assert estimates.recall(estimates.REMEMBERED + 9) == estimates.Estimate("x")
 
 
-def test_fill_gap_mixes_in_what_the_estimate_has_announced(asked, monkeypatch):
+def test_fill_gap_mixes_in_what_the_estimate_has_announced(asked):
     armature = figure()
-    sent = []
-    submit = EngineClient.submit
-    monkeypatch.setattr(EngineClient, "submit", lambda *a, **o: (sent.append(a[2]), submit(*a, **o))[1])
     bpy.ops.mmdm.fill_gap(frame_start=10, frame_end=40)
-    assert "blend" not in sent[-1]  # nothing was estimated
+    assert "blend" not in asked[-1].params  # nothing was estimated
     bpy.ops.mmdm.take_switch(index=0)
     for start, end, blend in ((10, 40, [0.5, "bezier"]), (10, 20, None)):
         trial(frame_start=start, frame_end=end)
         bpy.ops.mmdm.fill_gap(frame_start=start, frame_end=end)
-        assert sent[-1].get("blend") == blend
+        assert asked[-1].params.get("blend") == blend
         detail = armature.mmdm.takes[-1].detail
         assert (", 50% Bézier" in detail) == bool(blend), detail
         bpy.ops.mmdm.take_switch(index=0)
 
 
-def test_the_shipped_prior_names_its_error_and_beziers_on_a_walk(import_rig, data, monkeypatch):
-    if not (ROOT / "mmdm_engine" / "weights" / "trial.json").exists():
-        pytest.skip("the formula of the trial is not shipped yet")
-    ensure_registered()
-    monkeypatch.setenv("MMDM_PYTHON", worker_python())
-    armature = import_rig(data("cmu/raw/06_01.bvh"))
-    bpy.context.view_layer.objects.active = armature
-    armature.mmdm.source_fps = 120
-    select(armature)
-    select_keys(armature, range(111, 150))
+@pytest.mark.usefixtures("engine")
+def test_the_shipped_prior_names_its_error_and_beziers_on_a_walk(walk):
+    select_keys(walk, range(111, 150))
     assert trial() == {"FINISHED"}
     sentence = expectation()
     found = re.match(r"Expected (\d+\.\d) cm / (\d+(?:\.\d)?)°, Bézier (\d+\.\d) cm / (\d+(?:\.\d)?)°", sentence)
