@@ -6,14 +6,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import made_up
 import numpy as np
 import pytest
 import torch
 
 from benchmarks import ablations, encoders, sampling
 from mmdm_engine import MotionError
-from mmdm_engine import rotations as rot
-from mmdm_engine.contract.skeleton import CANONICAL_DIRECTIONS, PARENTS
 from mmdm_engine.diffusion import Schedule
 from mmdm_engine.model.config import EncoderConfig, KAAConfig
 from mmdm_engine.model.encoder import Encoder
@@ -31,29 +30,14 @@ SMALL = KAAConfig(
 def pack_path(tmp_path_factory):
     """Twenty clips of smooth made-up motion at 60 fps."""
     random = np.random.default_rng(0)
-    clips, frames = 20, 400
-    offsets = np.zeros((22, 3), np.float32)
-    for j in range(1, 22):
-        offsets[j] = CANONICAL_DIRECTIONS[PARENTS[j]] * 0.2
-    offsets[[1, 2]] = [[0.1, -0.05, 0], [-0.1, -0.05, 0]]
-    offsets[[4, 5, 7, 8]] = [0, -0.42, 0]
-    t = np.arange(frames)[:, None, None] / 60
-    wave = random.normal(0, 0.3, (clips, 1, 22, 3)) * np.sin(7 * t + random.uniform(0, 6, (clips, 1, 22, 3)))
-    root = np.broadcast_to(np.stack([0 * t, 0.95 + 0 * t, 0.5 * t], -1)[:, 0, 0], (clips, frames, 3))
-    path = tmp_path_factory.mktemp("pack") / "made_up.npz"
-    np.savez(
-        path,
-        rotations=np.round(rot.exp(wave).reshape(-1, 22, 4) * 32767).astype(np.int16),
-        root=root.reshape(-1, 3).astype(np.float32),
-        clip_start=np.arange(clips) * frames,
-        clip_length=np.full(clips, frames),
-        offsets=np.repeat(offsets[None], clips, 0),
-        fps=np.float32(60),
-        names=np.array([f"{i:02d}_01" for i in range(clips)]),
-        labels=np.array(["walk"] * clips),
-        flags=np.array([""] * clips),
+    clips = [made_up.swaying(random, 400) for _ in range(20)]
+    return made_up.write_pack(
+        tmp_path_factory.mktemp("pack") / "made_up.npz",
+        clips,
+        labels=["walk"] * 20,
+        names=np.array([f"{i:02d}_01" for i in range(20)]),
+        flags=np.array([""] * 20),
     )
-    return path
 
 
 # --- encoders

@@ -6,6 +6,7 @@ import argparse
 import csv
 import json
 
+import made_up
 import numpy as np
 import pytest
 
@@ -18,38 +19,21 @@ from mmdm_engine.pack import Pack, resample
 FPS = 60.0
 
 
-def _offsets() -> np.ndarray:
-    offsets = np.zeros((22, 3), np.float32)
-    offsets[1:, 1] = 0.2
-    offsets[[4, 5, 7, 8], 1] = -0.4
-    return offsets
-
-
-def _clip(frames: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(seed)
+def _clip(frames: int, seed: int) -> Motion:
+    random = np.random.default_rng(seed)
     t = np.arange(frames) / FPS
-    speed, phase = rng.uniform(0.5, 2, (22, 3)), rng.uniform(0, 6, (22, 3))
+    speed, phase = random.uniform(0.5, 2, (22, 3)), random.uniform(0, 6, (22, 3))
     rotations = rot.exp(0.4 * np.sin(t[:, None, None] * speed * 2 + phase))
-    return rotations, np.stack([t, 0.9 + 0.05 * np.sin(6 * t), np.sin(t)], -1)
+    root = np.stack([t, 0.9 + 0.05 * np.sin(6 * t), np.sin(t)], -1)
+    return Motion(rotations, root, made_up.skeleton(), FPS)
 
 
 @pytest.fixture(scope="module")
 def pack_path(tmp_path_factory):
-    lengths = [200, 80, 500, 420, 30]
-    clips = [_clip(n, i) for i, n in enumerate(lengths)]
-    path = tmp_path_factory.mktemp("pack") / "small.npz"
-    np.savez(
-        path,
-        rotations=np.round(np.concatenate([q for q, _ in clips]) * 32767).astype(np.int16),
-        root=np.concatenate([p for _, p in clips]).astype(np.float32),
-        clip_start=np.cumsum([0, *lengths[:-1]]),
-        clip_length=np.array(lengths),
-        offsets=np.repeat(_offsets()[None], len(lengths), 0),
-        fps=np.float32(FPS),
-        names=np.array([f"clip{i}" for i in range(len(lengths))]),
-        labels=np.array(["walk", "walk - slow", "dance, turn", "Dance/jump", "stand"]),
-    )
-    return path
+    clips = [_clip(frames, seed) for seed, frames in enumerate([200, 80, 500, 420, 30])]
+    labels = ["walk", "walk - slow", "dance, turn", "Dance/jump", "stand"]
+    names = np.array([f"clip{i}" for i in range(5)])
+    return made_up.write_pack(tmp_path_factory.mktemp("pack") / "small.npz", clips, labels, names=names)
 
 
 @pytest.fixture
@@ -191,9 +175,8 @@ def test_bootstrap_bounds_hold_what_they_claim():
 
 
 def test_noise_is_seeded_has_the_stated_size_and_spares_absent_joints():
-    still = Motion(
-        np.broadcast_to(rot.IDENTITY, (400, 22, 4)), np.zeros((400, 3)), Skeleton(_offsets(), np.arange(22) != 10), 30.0
-    )
+    skeleton = Skeleton(made_up.skeleton().offsets, np.arange(22) != 10)
+    still = Motion(np.broadcast_to(rot.IDENTITY, (400, 22, 4)), np.zeros((400, 3)), skeleton, 30.0)
     noisy = evaluate.add_noise(still, 5)
     turn = np.degrees(rot.log(noisy.rotations.astype(float)))
     assert np.abs(turn[:, 10]).max() == 0
@@ -205,10 +188,9 @@ def test_noise_is_seeded_has_the_stated_size_and_spares_absent_joints():
 
 def test_noise_is_multiplied_on_the_right():
     """On the right, the size of the change of a turned pose is the same, and so is the error left of it."""
-    clean = _clip(50, 0)
-    motion = Motion(*clean, Skeleton(_offsets()), 30.0)
+    motion = _clip(50, 0)
     noisy = evaluate.add_noise(motion, 1)
-    still = Motion(np.broadcast_to(rot.IDENTITY, (50, 22, 4)), clean[1], Skeleton(_offsets()), 30.0)
+    still = motion.with_frames(np.broadcast_to(rot.IDENTITY, (50, 22, 4)), motion.root)
     expected = rot.multiply(motion.rotations.astype(float), evaluate.add_noise(still, 1).rotations.astype(float))
     assert np.degrees(rot.angle(noisy.rotations.astype(float), expected)).max() < 1e-3
 

@@ -4,13 +4,14 @@ import csv
 import json
 from dataclasses import replace
 
+import made_up
 import numpy as np
 import pytest
 import torch
 
-from mmdm_engine import Motion, MotionError, Skeleton, cli, humanml3d, kinematics
+from mmdm_engine import Motion, MotionError, cli, humanml3d, kinematics
 from mmdm_engine import rotations as rot
-from mmdm_engine.contract.skeleton import CANONICAL_DIRECTIONS, PARENTS
+from mmdm_engine.contract.skeleton import PARENTS
 from mmdm_engine.model.config import GENERATIVE, GenerativeConfig, KAAConfig
 from mmdm_engine.pack import Pack
 from mmdm_engine.priors import joint_level, store
@@ -43,36 +44,19 @@ def generator(seed=0):
 def wander(frames=60, fps=30.0, seed=0):
     """Somebody who waves about while walking a curve, more than once around."""
     random = np.random.default_rng(seed)
-    offsets = np.zeros((22, 3), np.float32)
-    for j in range(1, 22):
-        offsets[j] = CANONICAL_DIRECTIONS[PARENTS[j]] * 0.2
-    offsets[[1, 2]] = [[0.1, -0.05, 0.01], [-0.1, -0.05, 0.01]]
-    offsets[[4, 5, 7, 8]] = [0, -0.42, 0]
     t = np.arange(frames)[:, None, None] / fps
     q = rot.exp(0.4 * np.sin(t * random.uniform(1, 5, (22, 3)) + random.uniform(0, 6, (22, 3))))
     yaw = 4.0 * t[:, 0, 0]
     q[:, 0] = rot.multiply(rot.about_y(yaw), q[:, 0])
     root = np.stack([2 * np.sin(yaw / 3) + 5, 0.9 + 0.05 * np.sin(3 * yaw), 2 * np.cos(yaw / 3) - 3], axis=-1)
-    return Motion(rot.continuous(q), root, Skeleton(offsets), fps)
+    return Motion(rot.continuous(q), root, made_up.skeleton(hip_forward=0.01), fps)
 
 
 @pytest.fixture(scope="module")
 def pack_path(tmp_path_factory):
     clips = [wander(220, 60.0, seed) for seed in range(24)]
-    path = tmp_path_factory.mktemp("pack") / "made_up.npz"
-    length = np.full(len(clips), 220)
-    np.savez(
-        path,
-        rotations=np.concatenate([np.round(m.rotations * 32767).astype(np.int16) for m in clips]),
-        root=np.concatenate([m.root for m in clips]),
-        clip_start=np.cumsum(length) - length,
-        clip_length=length,
-        offsets=np.stack([m.skeleton.offsets for m in clips]),
-        fps=np.float32(60),
-        names=np.array([f"clip_{i}" for i in range(len(clips))]),
-        labels=np.array(["walk" if i % 2 else "dance" for i in range(len(clips))]),
-    )
-    return path
+    labels = ["walk" if i % 2 else "dance" for i in range(24)]
+    return made_up.write_pack(tmp_path_factory.mktemp("pack") / "made_up.npz", clips, labels)
 
 
 def inside(motions, observed=None):

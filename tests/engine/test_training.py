@@ -3,13 +3,14 @@
 import csv
 import json
 
+import made_up
 import numpy as np
 import pytest
 import torch
 
 from mmdm_engine import MotionError, cli
 from mmdm_engine import rotations as rot
-from mmdm_engine.contract.skeleton import CANONICAL_DIRECTIONS, LIMBS, PARENTS
+from mmdm_engine.contract.skeleton import LIMBS
 from mmdm_engine.model.config import KAAConfig, overridden, to_dict
 from mmdm_engine.pack import Pack
 from mmdm_engine.priors import residual, store
@@ -25,35 +26,13 @@ TINY = ["--set", "joint_dim=8", "pose_dim=16", "ffn=16", "time_ffn=16", "time_he
 def pack_path(tmp_path_factory):
     """Forty clips of smooth made-up motion at 60 fps."""
     random = np.random.default_rng(0)
-    clips, frames = 40, 260
-    offsets = np.zeros((22, 3), np.float32)
-    for j in range(1, 22):
-        offsets[j] = CANONICAL_DIRECTIONS[PARENTS[j]] * 0.2
-    offsets[[1, 2]] = [[0.1, -0.05, 0], [-0.1, -0.05, 0]]
-    offsets[[4, 5, 7, 8]] = [0, -0.42, 0]
-    t = np.arange(frames)[:, None, None] / 60
-    rotations, root = [], []
-    for _ in range(clips):
-        wave = sum(
-            random.normal(0, 0.3, (22, 3)) * np.sin(2 * np.pi * f * t + random.uniform(0, 6, (22, 3)))
-            for f in (0.4, 1.1)
-        )
-        rotations.append(rot.continuous(rot.exp(wave)))
-        root.append(np.stack([t[:, 0, 0] * random.normal(), 0.95 + 0.02 * np.sin(t[:, 0, 0]), 0 * t[:, 0, 0]], -1))
-    path = tmp_path_factory.mktemp("pack") / "made_up.npz"
-    np.savez(
-        path,
-        rotations=np.round(np.concatenate(rotations) * 32767).astype(np.int16),
-        root=np.concatenate(root).astype(np.float32),
-        clip_start=np.arange(clips) * frames,
-        clip_length=np.full(clips, frames),
-        offsets=np.repeat(offsets[None], clips, 0),
-        fps=np.float32(60),
-        names=np.array([f"clip_{i}" for i in range(clips)]),
-        labels=np.array(["walk" if i < 4 else "dance" for i in range(clips)]),
-        flags=np.array(["props" if i % 2 else "" for i in range(clips)]),
+    clips = [made_up.swaying(random, 260, speed=random.normal(), rates=(0.4, 1.1)) for _ in range(40)]
+    return made_up.write_pack(
+        tmp_path_factory.mktemp("pack") / "made_up.npz",
+        clips,
+        labels=["walk" if i < 4 else "dance" for i in range(40)],
+        flags=np.array(["props" if i % 2 else "" for i in range(40)]),
     )
-    return path
 
 
 @pytest.fixture(scope="module")
