@@ -349,7 +349,7 @@ def test_borders_are_as_smooth_as_motion_is(pack_clip):
             mask = masked(motion, joints, 30, 75)
             moved = joints[1:]
             for out, jumps in (
-                (complete(motion, mask, lock_feet=False), ours),
+                (complete(motion, mask, completion.PRIOR, lock_feet=False), ours),
                 (interpolated(motion, mask), base),
             ):
                 bend = np.linalg.norm(np.diff(positions(out), 2, axis=0), axis=-1)[:, moved]
