@@ -23,6 +23,9 @@ Up = Literal["auto", "x", "y", "z", "-x", "-y", "-z"]
 _ROUNDS = 20
 """Fixed-point rounds of undistortion; lenses of up to ±0.4 converge to 1e-7 within them."""
 
+_NEAREST, _FARTHEST = 0.1, 200.0
+"""Metres between which cameras that watch people stand apart."""
+
 
 @dataclass(frozen=True, eq=False)
 class Camera:
@@ -121,7 +124,13 @@ def load(path: str | Path, *, scale: float = 1.0, up: Up = "auto") -> tuple[Came
         ) from error
     if len(cameras) < 2:
         raise MotionError(f"{path} holds {len(cameras)} cameras; at least two are needed to find depth.")
-    return upright([replace(c, translation=c.translation * scale) for c in cameras], up)
+    cameras = [replace(c, translation=c.translation * scale) for c in cameras]
+    apart = float(np.ptp([c.centre for c in cameras], axis=0).max())
+    if not _NEAREST < apart < _FARTHEST:
+        raise MotionError(
+            f"The cameras of {path} stand {apart:.3g} m apart; give its unit as the scale, 0.001 for millimetres."
+        )
+    return upright(cameras, up)
 
 
 def upright(cameras: Sequence[Camera], up: Up = "auto") -> tuple[Camera, ...]:
@@ -214,7 +223,9 @@ def _from_pose2sim(values: Mapping[str, object], path: Path) -> list[Camera]:
     return cameras
 
 
-_MATRIX = re.compile(r"^(\w+):\s*!!opencv-matrix\s+rows:\s*(\d+)\s+cols:\s*(\d+)\s+dt:\s*\w+\s+data:\s*\[(.*?)\]", re.M | re.S)
+_MATRIX = re.compile(
+    r"^(\w+):\s*!!opencv-matrix\s+rows:\s*(\d+)\s+cols:\s*(\d+)\s+dt:\s*\w+\s+data:\s*\[(.*?)\]", re.M | re.S
+)
 _SCALAR = re.compile(r"^(\w+):\s*([-+.\deE]+)\s*$", re.M)
 
 

@@ -91,3 +91,32 @@ def match(distance: np.ndarray, present: np.ndarray, gate: float = GATE) -> list
                 taken.add(p)
         groups += [{camera: int(people[p])} for p in range(len(people)) if p not in taken]
     return [g for g in groups if len(g) >= 2]
+
+
+def attach(expected: np.ndarray, rays: Rays, gate: float = GATE) -> np.ndarray:
+    """Which detection of each camera belongs to people whose poses are roughly known.
+
+    expected: (K, T, 25, 3) metres, NaN where unknown. rays: of (C, T, P, 25). Returns (K, C, T) the detection, -1 =
+    none. What a pose of one frame has lost to a wrong group comes back here.
+    """
+    people, frames = expected.shape[:2]
+    cameras, _, detections = rays.confidence.shape[:3]
+    out = np.full((people, cameras, frames), -1)
+    for camera in range(cameras):
+        off = miss(expected[:, :, None], rays.centres[camera], rays.directions[camera])  # (K, T, P, 25)
+        off = np.where(rays.confidence[camera] > 0, off, np.nan)
+        cost = np.where(np.sum(~np.isnan(off), axis=-1) >= _FEW, _median(off), FAR)
+        for t in range(frames):
+            here = cost[:, t]
+            if (here < gate).any():
+                for k, p in zip(*linear_sum_assignment(np.minimum(here, 2 * gate)), strict=True):
+                    if here[k, p] < gate:
+                        out[k, camera, t] = p
+    return out
+
+
+def miss(points: np.ndarray, centre: np.ndarray, directions: np.ndarray) -> np.ndarray:
+    """Metres by which rays from ``centre`` along unit ``directions`` (…, 3) pass points (…, 3); NaN for NaN."""
+    away = points - centre
+    ahead = np.sum(away * directions, axis=-1, keepdims=True)
+    return np.linalg.norm(away - np.maximum(ahead, 0) * directions, axis=-1)

@@ -60,7 +60,8 @@ class Trouble:
 
     noise: metres at the body. hidden_seen: share of hidden joints that are guessed all the same. stolen: share of the
     guesses that are the joint of the one in front. swapped, missed: share of the time in which a person's sides are
-    swapped, or the person is overlooked. ghosts: people per camera who are not there.
+    swapped, or the person is overlooked. dropped: share of the time in which a joint in full view is not found. ghosts:
+    people per camera who are not there. boards: things that stand about and hide people.
     """
 
     noise: float = 0.016
@@ -68,10 +69,12 @@ class Trouble:
     stolen: float = 0.35
     swapped: float = 0.02
     missed: float = 0.03
+    dropped: float = 0.05
     ghosts: float = 0.5
+    boards: int = 3
 
 
-CLEAN = Trouble(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+CLEAN = Trouble(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,6 +159,30 @@ def _hidden(truth: np.ndarray, centre: np.ndarray) -> np.ndarray:
     return by
 
 
+def _boards(count: int, rng: np.random.Generator, area: float = 0.8) -> np.ndarray:
+    """(count, 3, 3): upright boards as middle, half width and half height, about where people stand."""
+    angle = rng.uniform(0, 2 * np.pi, (2, count))
+    zero = np.zeros(count)
+    height, width = rng.uniform(0.4, 0.9, count), rng.uniform(0.15, 0.4, count)
+    far = area * rng.uniform(1.0, 2.0, count)
+    middle = np.stack([far * np.sin(angle[0]), height, far * np.cos(angle[0])], axis=-1)
+    side = np.stack([width * np.sin(angle[1]), zero, width * np.cos(angle[1])], axis=-1)
+    return np.stack([middle, side, np.stack([zero, height, zero], axis=-1)], axis=1)
+
+
+def _behind(truth: np.ndarray, centre: np.ndarray, boards: np.ndarray) -> np.ndarray:
+    """(people, T, 25) bool: which joints a camera at ``centre`` sees through a board."""
+    behind = np.zeros(truth.shape[:3], bool)
+    ways = truth - centre
+    for middle, side, up in boards:
+        normal = np.cross(side, up)
+        along = np.sum((middle - centre) * normal) / np.sum(ways * normal, axis=-1)
+        hit = centre + along[..., None] * ways - middle
+        inside = (np.abs(hit @ side) < side @ side) & (np.abs(hit @ up) < up @ up)
+        behind |= inside & (along > 0) & (along < 1)
+    return behind
+
+
 def _lasting(shape: tuple[int, ...], stay: float, rng: np.random.Generator) -> np.ndarray:
     """Unit normal noise that lasts along the second axis: AR(1) with the given correlation of neighbours."""
     white = rng.standard_normal(shape)
@@ -176,21 +203,23 @@ def observe(truth: np.ndarray, cameras: Sequence[Camera], trouble: Trouble, rng:
     count, frames = truth.shape[:2]
     blur = np.array([next((f for key, f in _BLUR.items() if key in name), 1.0) for name in BODY_25])
     swap = [_AT[n.replace("left", "right") if "left" in n else n.replace("right", "left")] for n in BODY_25]
+    boards = _boards(trouble.boards, rng)
     views = []
     for camera in cameras:
         owner = _hidden(truth, camera.centre)
-        hidden = owner >= 0
+        hidden = (owner >= 0) | _behind(truth, camera.centre, boards)
         guess = hidden & (_lasting(truth.shape[:3], 0.9, rng) < _normal_quantile(trouble.hidden_seen))
         lasting = 0.8 * _lasting(truth.shape, 0.85, rng) + 0.6 * rng.standard_normal(truth.shape)
         spread = trouble.noise * blur[:, None] * np.where(guess, 4.0, 1.0)[..., None]
         seen = truth + spread * lasting
         others = np.take_along_axis(truth, np.maximum(owner, 0)[..., None], axis=0)
-        stolen = guess & (owner != np.arange(count)[:, None, None])
+        stolen = guess & (owner >= 0) & (owner != np.arange(count)[:, None, None])
         stolen &= _lasting(truth.shape[:3], 0.9, rng) < _normal_quantile(trouble.stolen)
         seen = np.where(stolen[..., None], others + trouble.noise * lasting, seen)
         confidence = np.clip(0.8 + 0.08 * rng.standard_normal(hidden.shape), 0.3, 0.97)
         confidence = np.where(guess, rng.uniform(0.15, 0.6, hidden.shape), confidence)
-        confidence = np.where(hidden & ~guess, 0.0, confidence)
+        dropped = _lasting(truth.shape[:3], 0.8, rng) < _normal_quantile(trouble.dropped)
+        confidence = np.where((hidden & ~guess) | dropped, 0.0, confidence)
         flipped = _spells((count, frames), trouble.swapped, 6, rng)[..., None]
         seen = np.where(flipped[..., None], seen[:, :, swap], seen)
         confidence = np.where(flipped, confidence[:, :, swap], confidence)

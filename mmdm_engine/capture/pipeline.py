@@ -1,0 +1,209 @@
+"""The way from detections to people, chunk by chunk.
+
+    detections ─► rays ─► match in each frame ─► triangulate ─► track over time
+                   └────► attach to the tracks ─► swap sides back ─► triangulate again ─► fifteen points
+    points ─► Eq. 9's weights ─► completion ─► refinement
+
+Only the last row sees a whole take, as fifteen points for each person and frame; images' worth of detections are held
+for one chunk at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from scipy.ndimage import median_filter
+
+from ..contract import MotionError
+from ..joint_sets import CAPTURE15
+from . import matching, weights
+from .body import Points, reduce
+from .cameras import Camera
+from .detections import Recording
+from .result import Capture, Person
+from .sides import unswapped
+from .tracking import Tracker, distances
+from .triangulation import Rays, triangulate
+
+Progress = Callable[[int, int], None]
+CHUNK = 256
+"""Frames of detections in memory at once."""
+FEWEST_JOINTS = 6
+"""A pose with fewer joints is nobody."""
+SAME_PERSON = 0.15
+"""Metres between two poses of one frame that are one person, seen by two groups of cameras."""
+HOLD_SECONDS = 0.5
+"""How long a track tells where to look after its last pose."""
+SHORTEST_SECONDS = 0.4
+"""People who are found for less time are ghosts."""
+_SMOOTH_SECONDS = 0.2
+_ENOUGH_TO_JUDGE = 100
+"""Detections of a camera before it is said not to fit the others."""
+
+
+@dataclass(eq=False)
+class _Found:
+    """What is known of one person so far: chunks of `Points`, from frame ``first`` on."""
+
+    first: int
+    parts: list[Points] = field(default_factory=list)
+
+    def joined(self) -> Points:
+        """All chunks as one, cut to the frames between the first and the last joint found."""
+        positions, error, confidence = (
+            np.concatenate([getattr(p, name) for p in self.parts]) for name in ("positions", "error", "confidence")
+        )
+        frames = np.flatnonzero(np.isfinite(positions[..., 0]).any(axis=1))
+        inside = slice(0, 0) if not len(frames) else slice(frames[0], frames[-1] + 1)
+        self.first += inside.start
+        return Points(positions[inside], error[inside], confidence[inside])
+
+
+def people(
+    cameras: Sequence[Camera], recording: Recording, fps: float, *, progress: Progress | None = None, chunk: int = CHUNK
+) -> tuple[list[tuple[int, Points]], tuple[float, ...]]:
+    """Everybody in a take as (first frame, points), before any prior; and each camera's reprojection error in pixels.
+
+    Raises `MotionError` where the calibration does not fit or nobody is found.
+    """
+    total = len(recording.frames)
+    tracker, found = Tracker(fps), {}  # type: Tracker, dict[int, _Found]
+    pixels: list[list[np.ndarray]] = [[] for _ in cameras]
+    for start in range(0, total, chunk):
+        stop = min(start + chunk, total)
+        rays = cast(cameras, recording.read(start, stop))
+        numbers, points, off = _chunk(rays, tracker, start, fps, check=cameras if start == 0 else None)
+        for number, person in zip(numbers, points, strict=True):
+            mine = found.setdefault(number, _Found(start))
+            if not mine.parts or len(mine.parts) * chunk + mine.first == start:
+                mine.parts.append(person)
+        for camera, miss, all_pixels in zip(cameras, off, pixels, strict=True):
+            all_pixels.append(miss * camera.focal)
+        if progress is not None:
+            progress(stop, total)
+    whole = [(mine, mine.joined()) for mine in found.values()]
+    kept = [
+        (mine.first, points)
+        for mine, points in whole
+        if np.isfinite(points.positions[..., 0]).any(axis=1).sum() >= SHORTEST_SECONDS * fps
+    ]
+    if not kept:
+        raise MotionError(
+            "Nobody is seen by two cameras at once for half a second; check that detections and calibration belong "
+            "together and that the cameras are in step."
+        )
+    kept.sort(key=lambda item: item[0])
+    return kept, tuple(float(np.median(np.concatenate(p))) if sum(map(len, p)) else float("nan") for p in pixels)
+
+
+def cast(cameras: Sequence[Camera], detections: np.ndarray) -> Rays:
+    """Detections (C, …, 3) in pixels → rays in the world."""
+    directions = [c.rays(c.undistort(d[..., :2])) for c, d in zip(cameras, detections, strict=True)]
+    return Rays(np.stack([c.centre for c in cameras]), np.stack(directions), detections[..., 2])
+
+
+def _pick(rays: Rays, chosen: np.ndarray, frames: np.ndarray) -> Rays:
+    """Rays of people put together from detections: chosen (N, C) person or -1, in frames (N,) → rays of (C, N, 25)."""
+    there = chosen.T >= 0
+    camera = np.arange(len(rays.centres))[:, None]
+    index = (camera, frames[None], np.maximum(chosen.T, 0))
+    return Rays(rays.centres, rays.directions[index], np.where(there[..., None], rays.confidence[index], 0.0))
+
+
+def _chunk(
+    rays: Rays, tracker: Tracker, start: int, fps: float, check: Sequence[Camera] | None
+) -> tuple[list[int], list[Points], list[np.ndarray]]:
+    """One chunk: numbers of the people in it, their points, and per camera the misses as parts of the focal length."""
+    frames = rays.confidence.shape[1]
+    distance = matching.epipolar(rays)
+    if check is not None:
+        _check_fit(distance, rays, check)
+    present = (rays.confidence > 0).sum(axis=-1) > 2
+    before = {t.number: t.pose for t in tracker.active if start - t.seen[-1] <= HOLD_SECONDS * fps}
+    poses: dict[int, np.ndarray] = {n: np.full((frames, 25, 3), np.nan) for n in before}
+    chosen, rows = _groups(distance, present)
+    triangulated = triangulate(_pick(rays, chosen, rows)).positions if len(rows) else np.zeros((0, 25, 3))
+    for t in range(frames):
+        here = _distinct(triangulated[rows == t])
+        for number, pose in zip(tracker.step(start + t, here), here, strict=True):
+            poses.setdefault(number, np.full((frames, 25, 3), np.nan))[t] = pose
+    if not poses:
+        return [], [], [np.zeros(0) for _ in rays.centres]
+    expected = np.stack([_expected(p, before.get(n), fps) for n, p in poses.items()])
+    attached = matching.attach(expected, rays)  # (K, C, T)
+    count = len(expected)
+    mine = _pick(rays, attached.transpose(0, 2, 1).reshape(count * frames, -1), np.tile(np.arange(frames), count))
+    near = expected.reshape(count * frames, 25, 3)
+    mine = unswapped(near, mine)
+    joints = triangulate(mine, near)
+    points = reduce(joints, mine.confidence)
+    few = np.isfinite(joints.positions[..., 0]).sum(axis=-1) < FEWEST_JOINTS
+    points.positions[few], points.error[few], points.confidence[few] = np.nan, np.inf, 0.0
+    parts = [
+        Points(*(x.reshape(count, frames, *x.shape[1:])[k] for x in (points.positions, points.error, points.confidence)))
+        for k in range(count)
+    ]  # fmt: skip
+    off = []
+    for c, centre in enumerate(rays.centres):
+        depth = np.linalg.norm(joints.positions - centre, axis=-1)
+        off.append((joints.miss[c] / depth)[joints.used[c]])
+    return list(poses), parts, off
+
+
+def _groups(distance: np.ndarray, present: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """All frames' groups: (N, C) detection or -1, and (N,) frame."""
+    chosen, rows = [], []
+    for t in range(present.shape[1]):
+        for group in matching.match(distance[:, :, t], present[:, t]):
+            chosen.append([group.get(c, -1) for c in range(len(present))])
+            rows.append(t)
+    return np.array(chosen, int).reshape(-1, len(present)), np.array(rows, int)
+
+
+def _distinct(poses: np.ndarray) -> np.ndarray:
+    """The poses (M, 25, 3) of a frame without fragments, and without the poorer of two at one place."""
+    count = np.isfinite(poses[..., 0]).sum(axis=-1)
+    poses = poses[np.argsort(-count, kind="stable")][: int((count >= FEWEST_JOINTS).sum())]
+    kept: list[int] = []
+    for i in range(len(poses)):
+        if not kept or distances(poses[kept], poses[i : i + 1]).min() > SAME_PERSON:
+            kept.append(i)
+    return poses[kept]
+
+
+def _expected(poses: np.ndarray, before: np.ndarray | None, fps: float) -> np.ndarray:
+    """Where a person's joints ought to be (T, 25, 3): the poses found, with short holes filled and leaps removed.
+
+    before: (25, 3) the pose at the end of the chunk before, None = the person is new.
+    """
+    known = np.isfinite(poses[..., 0]).any(axis=1)
+    times = np.flatnonzero(known)
+    if before is not None:
+        poses = np.concatenate([before[None], poses])
+        times = np.concatenate([[-1], times])
+    filled = weights.filled_in_time(poses)
+    width = 2 * round(_SMOOTH_SECONDS * fps / 2) + 1
+    filled = median_filter(filled, size=(width, 1, 1), mode="nearest")[-len(known) :]
+    lost = np.abs(np.arange(len(known))[:, None] - times).min(axis=1) > HOLD_SECONDS * fps
+    filled[lost] = np.nan
+    return filled
+
+
+def _check_fit(distance: np.ndarray, rays: Rays, cameras: Sequence[Camera]) -> None:
+    """Raise `MotionError` for a camera whose detections meet nobody's in any other camera."""
+    nearest = distance.min(axis=(1, -1))  # (C, T, P)
+    aim = np.mean([c.centre for c in cameras], axis=0)
+    worst, off = None, matching.GATE
+    for c, camera in enumerate(cameras):
+        seen = nearest[c][((rays.confidence[c] > 0).sum(axis=-1) > 2) & (nearest[c] < matching.FAR)]
+        if len(seen) >= _ENOUGH_TO_JUDGE and np.median(seen) > off:
+            worst, off = camera, float(np.median(seen))
+    if worst is not None:
+        pixels = off / float(np.linalg.norm(worst.centre - aim)) * worst.focal
+        raise MotionError(
+            f"Camera {worst.name} does not fit the others: people in it are missed by {off:.2f} m, a reprojection error of "
+            f"about {pixels:.0f} pixels; calibrate it again, or check that the cameras are in step."
+        )
