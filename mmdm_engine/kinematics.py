@@ -6,8 +6,8 @@ from itertools import pairwise
 from typing import Any
 
 from .arrays import namespace
-from .contract.skeleton import PARENTS
-from .rotations import conjugate, multiply, rotate, take
+from .contract.skeleton import MAIN_CHILD, PARENTS
+from .rotations import conjugate, multiply, norm, rotate, shortest_arc, take
 
 Array = Any
 
@@ -75,3 +75,25 @@ def to_local(global_rotations: Array, parents: tuple[int, ...] = PARENTS) -> Arr
         [order.index(j) for j in range(len(parents))],
         -2,
     )
+
+
+SHORT = 0.03
+"""Leg lengths: a bone no longer than this has no direction of its own."""
+
+
+def aim(rotations: Array, root: Array, offsets: Array, places: Array) -> tuple[Array, Array]:
+    """Turn every bone on the shortest way into the direction in which ``places`` has its main child.
+
+    rotations (..., 22, 4), root (..., 3) and offsets (..., 22, 3) as for `forward`; places (..., 22, 3). Returns
+    rotations and root, which comes from the places. Bones keep their lengths, so only directions are met. A leaf and a
+    bone without length keep their own rotation.
+    """
+    xp = namespace(rotations, root, offsets, places)
+    turns, now = forward(rotations, root, offsets)
+    child = [c if c >= 0 else j for j, c in enumerate(MAIN_CHILD)]
+    bone = take(now, child, -2) - now
+    arc = shortest_arc(bone, take(places, child, -2) - places)
+    leg = norm(take(now, [4, 7], -2) - take(now, [1, 4], -2)).sum(axis=-2)[..., None, :]
+    steady = norm(bone) < SHORT * leg
+    local = to_local(xp.where(steady, turns, multiply(arc, turns)))
+    return xp.where(steady, rotations, local), places[..., 0, :]

@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..baselines import Filter
+from . import noise
 from .entry import Evaluation, Report, Request
 from .figures import lafan1_deviation
-from .refinement import add_noise_arguments, tune_filters
+from .refinement import tune_filters
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_noise_arguments(parser)
+    noise.add_arguments(parser)
 
 
 def _measure(request: Request) -> Report:
     args = request.args
-    found = tune_filters(
-        request.pack, args.fps, args.windows or 200, args.noise, args.root_noise / 100, request.progress
-    )
+    _, spoil = noise.chosen(args)
+    found = tune_filters(request.pack, args.fps, args.windows or 200, spoil, request.progress)
     filters = [{"kind": f.kind, "rotation": dict(f.rotation), "root": dict(f.root), "mpjpe_mm": e} for f, e in found]
     return {"filters": filters, "lafan1_deviation": np.round(lafan1_deviation(request.pack), 4).tolist()}
 

@@ -8,16 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from .. import baselines
-from .. import rotations as rot
 from ..baselines import Filter
-from ..contract import Motion
+from ..contract import Motion, MotionError
 from ..metrics import Score
 from ..pack import Pack
+from . import noise
 from .entry import Evaluation, Progress, Report, Request, Row
 from .figures import categories, clean_figures, mean_mpjpe, summary
+from .noise import Spoil, add_noise
 from .tables import category_table, figures_table, rows_of
 from .windows import clips_of, cut, in_batches
 
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
 
 REFINE_SECONDS = 3.0
 """Length of a window."""
-NOISE_DEGREES, NOISE_METRES = 5.0, 0.02
-"""Per axis of the rotation vector, and of the root."""
 
 Clean = Callable[[list[Motion]], list[Motion]]
 """A method of refinement."""
@@ -39,7 +36,7 @@ TUNED: tuple[Filter, ...] = (
     Filter("gaussian", {"sigma": 0.1}, {"sigma": 0.08}),
     Filter("one_euro", {"min_cutoff": 0.5, "beta": 2}, {"min_cutoff": 0.01, "beta": 12}),
 )
-"""Every kind of filter at the noise above and 30 fps, tuned for MPJPE; the best first."""
+"""Every kind of filter at the usual noise and 30 fps, tuned for MPJPE; the best first."""
 
 
 def prior_cleaner(prior: str | None, device: str) -> Clean:
@@ -52,30 +49,16 @@ def prior_cleaner(prior: str | None, device: str) -> Clean:
     return clean
 
 
-def add_noise(motion: Motion, seed: int, degrees: float = NOISE_DEGREES, metres: float = NOISE_METRES) -> Motion:
-    """Jitter as in a bad capture: a normal rotation vector per joint and frame on the right, a normal root shift.
-
-    degrees: per axis of the rotation vector. metres: per axis of the root.
-    """
-    rng = np.random.default_rng(seed)
-    turn = rng.normal(scale=np.radians(degrees), size=(len(motion), 22, 3))
-    turn[:, ~motion.skeleton.exists] = 0
-    rotations = rot.continuous(rot.multiply(motion.rotations.astype(np.float64), rot.exp(turn)))
-    root = motion.root + rng.normal(scale=metres, size=(len(motion), 3))
-    return motion.with_frames(rotations, root)
-
-
 def tune_filters(
     pack: Pack,
     fps: float = 30.0,
     count: int = 200,
-    degrees: float = NOISE_DEGREES,
-    metres: float = NOISE_METRES,
+    spoil: Spoil = add_noise,
     progress: Progress | None = None,
 ) -> list[tuple[Filter, float]]:
     """Every kind of filter with its best settings on this pack, and the MPJPE in mm that it reaches; best first."""
     clean = [w.motion for w in cut(pack, fps, round(REFINE_SECONDS * fps), count)]
-    noisy = [add_noise(m, 10_000 + i, degrees, metres) for i, m in enumerate(clean)]
+    noisy = [spoil(m, 10_000 + i) for i, m in enumerate(clean)]
     found = []
     for kind in baselines.FILTERS:
 
@@ -93,8 +76,7 @@ def refine(
     count: int = 120,
     filters: Sequence[Filter] | None = None,
     ours: Clean | None = None,
-    degrees: float = NOISE_DEGREES,
-    metres: float = NOISE_METRES,
+    spoil: Spoil = add_noise,
     progress: Progress | None = None,
     seed: int = 0,
 ) -> Report:
@@ -102,7 +84,7 @@ def refine(
     filters = TUNED if filters is None else filters
     windows = cut(pack, fps, round(REFINE_SECONDS * fps), count, seed)
     clean = [w.motion for w in windows]
-    noisy = [add_noise(m, 1_000_000 * seed + i, degrees, metres) for i, m in enumerate(clean)]
+    noisy = [spoil(m, 1_000_000 * seed + i) for i, m in enumerate(clean)]
     cleaners: dict[str, Clean] = {"noisy": list, **{f.kind: f for f in filters}}
     if ours is not None:
         cleaners["ours"] = ours
@@ -123,8 +105,6 @@ def refine(
     reference = filters[0].kind
     return {
         "fps": fps,
-        "noise_degrees": degrees,
-        "noise_metres": metres,
         "windows": len(windows),
         "clips": len(set(clips)),
         "seconds_per_window": seconds,
@@ -139,16 +119,8 @@ def refine(
 # --- command --------------------------------------------------------------------------------------------------------
 
 
-def add_noise_arguments(parser: argparse.ArgumentParser) -> None:
-    """How strong the noise is."""
-    parser.add_argument("--noise", type=float, default=NOISE_DEGREES, help="degrees per axis (default %(default)s)")
-    parser.add_argument(
-        "--root-noise", type=float, default=100 * NOISE_METRES, help="cm per axis (default %(default)s)"
-    )
-
-
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_noise_arguments(parser)
+    noise.add_arguments(parser)
     parser.add_argument(
         "--tune-data",
         type=Path,
@@ -159,21 +131,21 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _measure(request: Request) -> Report:
     args, progress = request.args, request.progress
-    degrees, metres = args.noise, args.root_noise / 100
+    words, spoil = noise.chosen(args)
     tuning, filters = request.tuning(), None
     if tuning:
-        filters = [f for f, _ in tune_filters(tuning, args.fps, 200, degrees, metres, progress)]
+        filters = [f for f, _ in tune_filters(tuning, args.fps, 200, spoil, progress)]
+    elif not noise.is_usual(args):
+        raise MotionError(
+            "Filters are kept for the usual jitter alone; give --tune-data PACK.npz to tune them for this."
+        )
     cleaner = prior_cleaner(request.prior, args.device) if request.ours else None
-    return refine(
-        request.pack, args.fps, args.windows or 120, filters, cleaner, degrees, metres, progress, request.seed
-    )
+    report = refine(request.pack, args.fps, args.windows or 120, filters, cleaner, spoil, progress, request.seed)
+    return {"case": words, **report}
 
 
 def _show(report: Mapping[str, Any], console: Console) -> None:
-    title = (
-        f"noise {report['noise_degrees']:g}° and {100 * report['noise_metres']:g} cm per axis "
-        f"at {report['fps']:g} fps: {report['windows']} windows of {report['clips']} clips"
-    )
+    title = f"{report['case']}, at {report['fps']:g} fps: {report['windows']} windows of {report['clips']} clips"
     console.print(figures_table(title, report["figures"], report["best_filter"]))
     for f in report["filters"]:
         console.print(f"  {Filter(f['kind'], f['rotation'], f['root'])}")

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .. import kinematics
 from .. import rotations as rot
 from ..contract.skeleton import LIMBS
 
@@ -141,10 +142,12 @@ def _log_uniform(low: float, high: float, shape: tuple[int, ...], generator: tor
     return low * (high / low) ** u
 
 
-def add_noise(rotations: Tensor, root: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Spoil clean windows as capture does: white or lightly correlated jitter of unknown level, uneven over joints.
+def add_noise(rotations: Tensor, root: Tensor, offsets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Spoil clean windows as capture does: white or lightly correlated jitter of unknown level.
 
-    A tenth stays clean. rotations (B, T, 22, 4), root (B, T, 3) metres.
+    Of ten windows one stays clean and two have joints seen at shaken places, so that short bones turn most; in the
+    others joints turn about, all alike, unevenly, or only a few of them. rotations (B, T, 22, 4), root (B, T, 3)
+    metres, offsets (B, 22, 3).
     """
     b, t = root.shape[:2]
 
@@ -154,7 +157,7 @@ def add_noise(rotations: Tensor, root: Tensor, generator: torch.Generator) -> tu
     def some(share: float) -> Tensor:
         return (torch.rand((b,), generator=generator) < share).float()
 
-    turn, shift = normal(b, t, 22, 3), normal(b, t, 3)
+    turn, shift = normal(b, t, 22, 3), normal(b, t, 22, 3)
     memory = (some(0.3) * torch.rand((b,), generator=generator) * 0.7)[:, None]
     for x in (turn, shift):  # first-order autoregression, unit variance
         flat = x.view(b, t, -1)
@@ -162,13 +165,23 @@ def add_noise(rotations: Tensor, root: Tensor, generator: torch.Generator) -> tu
             flat[:, i] = memory * flat[:, i - 1] + (1 - memory**2).sqrt() * flat[:, i]
     uneven = some(0.4)[:, None]
     per_joint = torch.exp(normal(b, 22) * 0.6 * uneven)
+    few = some(0.2)[:, None] * (torch.rand((b, 22), generator=generator) > _log_uniform(0.04, 0.5, (b, 1), generator))
+    per_joint = per_joint * (1 - few)
     dirty = 1 - some(0.1)
     angle = torch.deg2rad(_log_uniform(0.5, 12.0, (b,), generator)) * dirty
     distance = _log_uniform(0.002, 0.05, (b,), generator) * dirty
+    places = some(0.2) * dirty
     turn = turn * (angle[:, None] * per_joint)[:, None, :, None]
     spikes = (torch.rand((b, t, 22), generator=generator) < 0.01) * (some(0.15) * dirty)[:, None, None]
     turn = turn + spikes[..., None] * normal(b, t, 22, 3) * 0.4
+    turned = rot.multiply(rotations, rot.exp(turn.to(rotations)))
+    joints = offsets[:, None].expand_as(rotations[..., :3])
+    seen = shift * (0.6 * distance)[:, None, None, None]  # 1 mm to 3 cm
+    aimed, led = kinematics.aim(rotations, root, joints, kinematics.positions(rotations, root, joints) + seen.to(root))
+    at_places = places.bool().to(root.device)[:, None, None]
+    still = (few.any(dim=1).float() * some(0.7))[:, None, None]  # few joints shake, and mostly the root does not
+    moved = root + (shift[:, :, 0] * distance[:, None, None] * (1 - still)).to(root)
     return (
-        rot.normalize(rot.multiply(rotations, rot.exp(turn.to(rotations)))),
-        root + (shift * distance[:, None, None]).to(root),
+        rot.normalize(torch.where(at_places[..., None], aimed, turned)),
+        torch.where(at_places, led, moved),
     )

@@ -237,7 +237,9 @@ class RefinementTask(PriorTask):
         rates = torch.tensor(corruption.FPS, dtype=torch.float32)
         fps = rates[torch.randint(len(rates), (count,), generator=generator)]
         batch = clips.sample(length, fps, generator)
-        return batch, self.spoil(batch, *corruption.add_noise(batch.rotations, batch.root, generator))
+        return batch, self.spoil(
+            batch, *corruption.add_noise(batch.rotations, batch.root, batch.bodies.offsets, generator)
+        )
 
     @staticmethod
     def spoil(batch: Batch, rotations: Tensor, root: Tensor) -> Windows:

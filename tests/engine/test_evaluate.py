@@ -13,6 +13,7 @@ import pytest
 from mmdm_engine import Motion, MotionError, Skeleton, baselines, evaluate, metrics
 from mmdm_engine import rotations as rot
 from mmdm_engine.baselines import Filter
+from mmdm_engine.evaluate import noise
 from mmdm_engine.metrics import Score
 from mmdm_engine.pack import Pack, resample
 
@@ -361,6 +362,35 @@ def test_refinement_over_seeds_as_table_csv_and_picture(pack_path, capsys, tmp_p
     moved = [r for r in csv.DictReader(table.open()) if r["figure"] == "clean_input_moves_mm"]
     assert {r["method"] for r in moved} == {"noisy", *(f.kind for f in evaluate.TUNED)}
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("case", list(noise.CASES))
+def test_every_case_of_bad_capture_is_seeded_and_spoils_what_it_says(pack, case):
+    words, spoil = noise.CASES[case]
+    motion = pack.decode(2)
+    bad = spoil(motion, 3)
+    np.testing.assert_array_equal(bad.rotations, spoil(motion, 3).rotations)
+    assert (bad.rotations != spoil(motion, 4).rotations).any() or case == "root"
+    turned = np.degrees(rot.angle(bad.rotations.astype(float), motion.rotations.astype(float)))
+    shifted = np.linalg.norm(bad.root - motion.root, axis=-1)
+    sizes = {
+        "root": (0.0, 0.032), "places": (5.1, 0.016), "limb": (1.4, 0.0), "spikes": (0.32, 0.0),
+        "frozen": (None, None), "drift": (6.4, 0.0),
+    }  # fmt: skip
+    angle, distance = sizes[case]
+    if angle is None:
+        changed = turned.max(axis=1) > 1e-3
+        assert 0.1 < changed.mean() < 0.25
+        assert words.startswith("frozen for 0.2 s")
+    else:
+        assert turned.mean() == pytest.approx(angle, rel=0.35, abs=1e-3)
+        assert shifted.mean() == pytest.approx(distance, rel=0.1, abs=1e-6)
+
+
+def test_a_case_wants_filters_tuned_for_it(pack_path, capsys):
+    words = ["refine", "--data", str(pack_path), "--windows", "2", "--prior", "none", "--case", "drift"]
+    with pytest.raises(MotionError, match="--tune-data"):
+        _run(*words)
 
 
 @pytest.mark.parametrize(("option", "name"), [("--csv", "table.csv"), ("--plot", "picture.png"), ("--plot", "p.odd")])

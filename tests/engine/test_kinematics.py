@@ -9,6 +9,7 @@ from scipy.spatial.transform import Rotation
 from mmdm_engine import kinematics
 from mmdm_engine import rotations as rot
 from mmdm_engine.contract import PARENTS
+from mmdm_engine.contract.skeleton import MAIN_CHILD
 
 
 def pose(frames: int = 6, joints: int = 22, seed: int = 0):
@@ -89,3 +90,28 @@ def test_torch_agrees_and_has_gradients():
     for gradient in torch.autograd.grad(points.square().sum(), tensors):
         assert torch.isfinite(gradient).all()
         assert gradient.abs().sum() > 0
+
+
+def test_aimed_bones_point_at_the_places_and_turn_no_further_than_they_must():
+    rotations, root, offsets = pose()
+    places = kinematics.positions(rotations, root, offsets) + 0.3 * np.random.default_rng(1).normal(size=(6, 22, 3))
+    aimed, moved = kinematics.aim(rotations, root, offsets, places)
+    turns, found = kinematics.forward(aimed, moved, offsets)
+    before, was = kinematics.forward(rotations, root, offsets)
+    np.testing.assert_array_equal(moved, places[:, 0])
+    joints = [j for j, c in enumerate(MAIN_CHILD) if c >= 0]
+    children = [MAIN_CHILD[j] for j in joints]
+    unit = lambda p: rot.normalize(p[:, children] - p[:, joints])  # noqa: E731
+    np.testing.assert_allclose(unit(found), unit(places), atol=1e-9)
+    between = np.arccos(np.clip((unit(was) * unit(places)).sum(axis=-1), -1, 1))
+    np.testing.assert_allclose(rot.angle(turns, before)[:, joints], between, atol=1e-6)
+    leaves = [j for j, c in enumerate(MAIN_CHILD) if c < 0]
+    np.testing.assert_array_equal(aimed[:, leaves], rotations[:, leaves])
+
+
+def test_aiming_where_a_body_is_changes_nothing(val_motion):
+    q, root = val_motion.rotations.astype(np.float64), val_motion.root.astype(np.float64)
+    offsets = val_motion.skeleton.offsets.astype(np.float64)  # one bone of it has no length
+    aimed, moved = kinematics.aim(q, root, offsets, kinematics.positions(q, root, offsets))
+    assert rot.angle(aimed, q).max() < 1e-7
+    np.testing.assert_allclose(moved, root, atol=1e-12)

@@ -122,13 +122,32 @@ def test_noise_has_the_asked_size_and_leaves_some_clean():
     rotations = torch.zeros(300, 40, 22, 4)
     rotations[..., 0] = 1
     root = torch.zeros(300, 40, 3)
-    spoiled, moved = corruption.add_noise(rotations, root, generator())
+    offsets = torch.tensor(made_up.skeleton().offsets).expand(300, 22, 3)
+    spoiled, moved = corruption.add_noise(rotations, root, offsets, generator())
     angle = torch.rad2deg(rot.log(spoiled).square().mean(dim=(1, 2, 3)).sqrt())
     clean = angle < 1e-3
     assert 0.04 < clean.float().mean() < 0.18
-    assert angle[~clean].min() > 0.2
-    assert 2 < angle[~clean].median() < 5
+    most = torch.rad2deg(rot.log(spoiled).square().mean(dim=(1, 3)).sqrt()).amax(dim=1)
+    assert most[~clean].min() > 0.2
+    assert 1.5 < angle[~clean].median() < 5
     assert moved.std(dim=(1, 2)).max() < 0.08
+    quiet = (rot.log(spoiled).norm(dim=-1).amax(dim=1) < 1e-4)[~clean]  # (B, 22) joints that do not shake
+    some = quiet[:, 0] != quiet[:, 4]
+    assert 0.02 < some.float().mean() < 0.35
+    assert 0.1 < (quiet.any(dim=1) & ~quiet.all(dim=1)).float().mean() < 0.5
+
+
+def test_few_joints_may_shake_and_shaken_places_turn_short_bones_most():
+    rotations, root = torch.zeros(400, 30, 22, 4), torch.zeros(400, 30, 3)
+    rotations[..., 0] = 1
+    offsets = torch.tensor(made_up.skeleton().offsets)
+    spoiled, _ = corruption.add_noise(rotations, root, offsets.expand(400, 22, 3), generator())
+    turn = rot.log(spoiled).square().mean(dim=(1, 3)).sqrt()
+    leaves_rest = turn[:, [10, 11, 15, 20, 21]].amax(dim=1) < 1e-6
+    at_places = leaves_rest & (turn[:, [1, 4, 16, 18]].amin(dim=1) > 1e-4)
+    assert 0.1 < at_places.float().mean() < 0.3
+    thigh, elbow = turn[at_places][:, [1, 2]].mean(), turn[at_places][:, [18, 19]].mean()
+    assert 1.5 < elbow / thigh < 2.7  # 42 cm against 20 cm
 
 
 @pytest.mark.parametrize("name", ["inbetween", "completion", "refinement"])
