@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import ablations, encoders, sampling
+from benchmarks import ablations, encoders, pictures, sampling, takes
 from mmdm_engine import MotionError
+from mmdm_engine import rotations as rot
 from mmdm_engine.diffusion import Schedule
 from mmdm_engine.model.config import EncoderConfig, KAAConfig
 from mmdm_engine.model.encoder import Encoder
@@ -261,3 +262,45 @@ def test_sampling_plot_is_drawn(tmp_path):
     line = {"sampler": "ddim", "steps": 1, "seconds_per_window": 0.1, **{f"{f}_ratio": 0.9 for f in sampling.FIGURES}}
     sampling.plot([line, {**line, "steps": 50}, {**line, "sampler": "ddpm", "steps": 50}], tmp_path / "s.png")
     assert (tmp_path / "s.png").stat().st_size > 5000
+
+
+# --- pictures and takes
+
+
+def test_pictures_are_drawn_of_different_kinds_of_movement(tmp_path, capsys, monkeypatch):
+    random = np.random.default_rng(0)
+    clips = [made_up.swaying(random, 200) for _ in range(4)]
+    pack = made_up.write_pack(tmp_path / "p.npz", clips, ["walk", "walk", "run/jog", "sit"])
+    words = ["--data", str(pack), "--out", str(tmp_path / "out"), "--gap", "10", "--count", "2", "--json"]
+    monkeypatch.setattr(sys, "argv", ["pictures.py", *words])
+    assert pictures.main() == 0
+    lines = json.loads(capsys.readouterr().out)
+    assert {line["kind"] for line in lines} == {"walk", "run"}
+    for line in lines:
+        assert Path(line["picture"]).read_bytes().startswith(b"\x89PNG")
+        assert line["ours_mpjpe_mm"] > 0
+
+
+def test_sliding_is_what_planted_feet_do():
+    still = made_up.swaying(np.random.default_rng(0), 40, speed=0.0)
+    still = still.with_frames(np.broadcast_to(rot.IDENTITY, (40, 22, 4)), np.tile([0, 0.9, 0], (40, 1)))
+    moving = still.with_frames(still.rotations, still.root + np.arange(40)[:, None] * [0.003, 0, 0.004])
+    assert pictures.slide_mm(moving, still, slice(10, 30)) == pytest.approx(5.0, rel=1e-3)
+    assert np.isnan(pictures.slide_mm(still, moving.with_frames(moving.rotations, 10 * moving.root), slice(10, 30)))
+
+
+def test_seams_of_the_truth_are_within_the_clip_and_a_jump_is_not():
+    points = np.cumsum(np.random.default_rng(0).normal(size=(60, 22, 3)), axis=0).cumsum(axis=0)
+    assert takes.seam(points, points, 20, 40, 1, 30.0) <= 2.0
+    jumped = points.copy()
+    jumped[20:40] += 1000.0
+    assert takes.seam(jumped, points, 20, 40, 2, 30.0) > 10
+
+
+def test_takes_are_measured_beside_interpolation(pack_path, capsys, monkeypatch):
+    words = ["--data", str(pack_path), "--gap", "8", "--takes", "3", "--windows", "2", "--json"]
+    monkeypatch.setattr(sys, "argv", ["takes.py", *words])
+    assert takes.main() == 0
+    figures = json.loads(capsys.readouterr().out)["figures"]
+    assert figures["best_mm"]["mean"] <= figures["one_pass_mm"]["mean"] <= figures["worst_mm"]["mean"]
+    assert figures["diversity_mm"]["mean"] > 0
