@@ -1,7 +1,7 @@
 """Calibrated cameras: where a point of the world is seen, and along which ray a pixel looks.
 
-`load` reads four forms: plain JSON, a folder with OpenCV's ``intri.yml`` and ``extri.yml`` as EasyMocap writes them, one
-OpenCV ``.yml`` of both, and Pose2Sim's ``.toml``. Everywhere x_camera = R X + t in metres, pixels from the top left
+`load` reads four forms: plain JSON, a folder with OpenCV's ``intri.yml`` and ``extri.yml`` as EasyMocap writes them,
+one OpenCV ``.yml`` of both, and Pose2Sim's ``.toml``. Everywhere x_camera = R X + t in metres, pixels from the top left
 corner. The world is turned so that Y is up, which is the engine's convention.
 """
 
@@ -53,7 +53,7 @@ class Camera:
         return float((self.matrix[0, 0] + self.matrix[1, 1]) / 2)
 
     def see(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """World points (…, 3) → their place on the plane z = 1 before the lens (…, 2), and their depth in metres (…)."""
+        """World points (…, 3) → their place on the plane z = 1 before the lens (…, 2), and their depth (…)."""
         inside = points @ self.rotation.T + self.translation
         depth = inside[..., 2]
         return inside[..., :2] / np.where(np.abs(depth) > 1e-9, depth, 1e-9)[..., None], depth
@@ -215,11 +215,8 @@ def _from_pose2sim(values: Mapping[str, object], path: Path) -> list[Camera]:
         if c.get("fisheye"):
             raise MotionError(f"Camera {key} in {path} has a fisheye lens; undistort its images before detection.")
         name = str(c.get("name", key))
-        cameras.append(
-            _camera(
-                name, c["matrix"], c["rotation"], c["translation"], c.get("distortions", ()), c.get("size"), path
-            )  # fmt: skip
-        )
+        lens, size = c.get("distortions", ()), c.get("size")
+        cameras.append(_camera(name, c["matrix"], c["rotation"], c["translation"], lens, size, path))
     return cameras
 
 

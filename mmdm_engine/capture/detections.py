@@ -75,7 +75,8 @@ class CameraFiles:
             people = [np.asarray(p["pose_keypoints_2d"], np.float64) for p in json.loads(data)["people"]]
         except (ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise MotionError(
-                f"{name} of {self.path} is not OpenPose JSON ({type(error).__name__}: {error}); detect that frame again."
+                f"{name} of {self.path} is not OpenPose JSON ({type(error).__name__}: {error}); "
+                "detect that frame again."
             ) from None
         return [self._in_order(values, name) for values in people]
 

@@ -100,7 +100,7 @@ def attach(expected: np.ndarray, rays: Rays, gate: float = GATE) -> np.ndarray:
     none. What a pose of one frame has lost to a wrong group comes back here.
     """
     people, frames = expected.shape[:2]
-    cameras, _, detections = rays.confidence.shape[:3]
+    cameras = len(rays.centres)
     out = np.full((people, cameras, frames), -1)
     for camera in range(cameras):
         off = miss(expected[:, :, None], rays.centres[camera], rays.directions[camera])  # (K, T, P, 25)

@@ -10,9 +10,8 @@ for one chunk at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from scipy.ndimage import median_filter
@@ -22,8 +21,9 @@ from ..joint_sets import CAPTURE15
 from . import matching, weights
 from .body import Points, reduce
 from .cameras import Camera
+from .clean import Priors, clean
 from .detections import Recording
-from .result import Capture, Person
+from .result import Capture
 from .sides import unswapped
 from .tracking import Tracker, distances
 from .triangulation import Rays, triangulate
@@ -39,6 +39,8 @@ HOLD_SECONDS = 0.5
 """How long a track tells where to look after its last pose."""
 SHORTEST_SECONDS = 0.4
 """People who are found for less time are ghosts."""
+FEWEST_SHARE = 0.25
+"""People of whom less is found between the first frame and the last are strung together from others' leavings."""
 _SMOOTH_SECONDS = 0.2
 _ENOUGH_TO_JUDGE = 100
 """Detections of a camera before it is said not to fit the others."""
@@ -51,6 +53,15 @@ class _Found:
     first: int
     parts: list[Points] = field(default_factory=list)
 
+    def add(self, start: int, points: Points) -> None:
+        """Append a chunk's points from frame ``start`` on, with nothing known in between."""
+        lost = start - self.first - sum(len(p.error) for p in self.parts)
+        if lost:
+            joints, cameras = points.confidence.shape[1:]
+            nothing = np.full((lost, joints, 3), np.nan), np.full((lost, joints), np.inf), np.zeros((lost, joints, cameras))
+            self.parts.append(Points(*nothing))
+        self.parts.append(points)
+
     def joined(self) -> Points:
         """All chunks as one, cut to the frames between the first and the last joint found."""
         positions, error, confidence = (
@@ -62,6 +73,27 @@ class _Found:
         return Points(positions[inside], error[inside], confidence[inside])
 
 
+def capture(
+    cameras: Sequence[Camera],
+    recording: Recording,
+    fps: float,
+    *,
+    priors: Priors | None = None,
+    progress: Progress | None = None,
+    chunk: int = CHUNK,
+) -> Capture:
+    """Everybody in a take, whole and clean.
+
+    cameras: from `cameras.load`. recording: from `detections.find`. fps: frames a second of the cameras. priors: None =
+    holes are interpolated and nothing is refined. progress: called with (frames done, of). Raises `MotionError`.
+    """
+    if not (np.isfinite(fps) and fps > 0):
+        raise MotionError(f"The frame rate must be above 0, not {fps}; say at how many frames a second was filmed.")
+    found, pixels = people(cameras, recording, fps, progress=progress, chunk=chunk)
+    cleaned = tuple(clean(first, points, fps, priors or Priors()) for first, points in found)
+    return Capture(cleaned, CAPTURE15, recording.frames, fps, tuple(cameras), pixels, recording.notes)
+
+
 def people(
     cameras: Sequence[Camera], recording: Recording, fps: float, *, progress: Progress | None = None, chunk: int = CHUNK
 ) -> tuple[list[tuple[int, Points]], tuple[float, ...]]:
@@ -70,26 +102,21 @@ def people(
     Raises `MotionError` where the calibration does not fit or nobody is found.
     """
     total = len(recording.frames)
-    tracker, found = Tracker(fps), {}  # type: Tracker, dict[int, _Found]
+    tracker = Tracker(fps)
+    found: dict[int, _Found] = {}
     pixels: list[list[np.ndarray]] = [[] for _ in cameras]
     for start in range(0, total, chunk):
         stop = min(start + chunk, total)
         rays = cast(cameras, recording.read(start, stop))
         numbers, points, off = _chunk(rays, tracker, start, fps, check=cameras if start == 0 else None)
         for number, person in zip(numbers, points, strict=True):
-            mine = found.setdefault(number, _Found(start))
-            if not mine.parts or len(mine.parts) * chunk + mine.first == start:
-                mine.parts.append(person)
+            found.setdefault(number, _Found(start)).add(start, person)
         for camera, miss, all_pixels in zip(cameras, off, pixels, strict=True):
             all_pixels.append(miss * camera.focal)
         if progress is not None:
             progress(stop, total)
     whole = [(mine, mine.joined()) for mine in found.values()]
-    kept = [
-        (mine.first, points)
-        for mine, points in whole
-        if np.isfinite(points.positions[..., 0]).any(axis=1).sum() >= SHORTEST_SECONDS * fps
-    ]
+    kept = [(mine.first, points) for mine, points in whole if _is_person(points, fps)]
     if not kept:
         raise MotionError(
             "Nobody is seen by two cameras at once for half a second; check that detections and calibration belong "
@@ -97,6 +124,11 @@ def people(
         )
     kept.sort(key=lambda item: item[0])
     return kept, tuple(float(np.median(np.concatenate(p))) if sum(map(len, p)) else float("nan") for p in pixels)
+
+
+def _is_person(points: Points, fps: float) -> bool:
+    joints = np.isfinite(points.positions[..., 0])
+    return joints.any(axis=1).sum() >= SHORTEST_SECONDS * fps and joints.mean() >= FEWEST_SHARE
 
 
 def cast(cameras: Sequence[Camera], detections: np.ndarray) -> Rays:
@@ -142,10 +174,8 @@ def _chunk(
     points = reduce(joints, mine.confidence)
     few = np.isfinite(joints.positions[..., 0]).sum(axis=-1) < FEWEST_JOINTS
     points.positions[few], points.error[few], points.confidence[few] = np.nan, np.inf, 0.0
-    parts = [
-        Points(*(x.reshape(count, frames, *x.shape[1:])[k] for x in (points.positions, points.error, points.confidence)))
-        for k in range(count)
-    ]  # fmt: skip
+    split = [x.reshape(count, frames, *x.shape[1:]) for x in (points.positions, points.error, points.confidence)]
+    parts = [Points(*arrays) for arrays in zip(*split, strict=True)]
     off = []
     for c, centre in enumerate(rays.centres):
         depth = np.linalg.norm(joints.positions - centre, axis=-1)
@@ -204,6 +234,6 @@ def _check_fit(distance: np.ndarray, rays: Rays, cameras: Sequence[Camera]) -> N
     if worst is not None:
         pixels = off / float(np.linalg.norm(worst.centre - aim)) * worst.focal
         raise MotionError(
-            f"Camera {worst.name} does not fit the others: people in it are missed by {off:.2f} m, a reprojection error of "
-            f"about {pixels:.0f} pixels; calibrate it again, or check that the cameras are in step."
+            f"Camera {worst.name} does not fit the others: people in it are missed by {off:.2f} m, a reprojection "
+            f"error of about {pixels:.0f} pixels; calibrate it again, or check that the cameras are in step."
         )

@@ -43,13 +43,12 @@ _BLUR = {"hip": 1.8, "shoulder": 1.2, "knee": 1.2, "ankle": 1.2, "wrist": 1.4, "
 """How much less sharply than an eye a joint is seen."""
 _BALLS: tuple[tuple[str, str, float, float], ...] = (
     ("mid_hip", "neck", 0.0, 0.16), ("mid_hip", "neck", 0.35, 0.16), ("mid_hip", "neck", 0.7, 0.17),
-    ("left_ear", "right_ear", 0.5, 0.11), ("neck", "left_shoulder", 0.7, 0.09), ("neck", "right_shoulder", 0.7, 0.09),
-    ("left_hip", "left_knee", 0.35, 0.09), ("left_hip", "left_knee", 0.75, 0.08), ("left_knee", "left_ankle", 0.2, 0.07),
-    ("left_knee", "left_ankle", 0.6, 0.06), ("right_hip", "right_knee", 0.35, 0.09),
-    ("right_hip", "right_knee", 0.75, 0.08), ("right_knee", "right_ankle", 0.2, 0.07),
-    ("right_knee", "right_ankle", 0.6, 0.06), ("left_shoulder", "left_elbow", 0.5, 0.06),
-    ("left_elbow", "left_wrist", 0.4, 0.05), ("right_shoulder", "right_elbow", 0.5, 0.06),
-    ("right_elbow", "right_wrist", 0.4, 0.05),
+    ("left_ear", "right_ear", 0.5, 0.11),
+    *((f"{side}_{a}", f"{side}_{b}", share, radius) for side in ("left", "right") for a, b, share, radius in (
+        ("hip", "knee", 0.35, 0.09), ("hip", "knee", 0.75, 0.08), ("knee", "ankle", 0.2, 0.07),
+        ("knee", "ankle", 0.6, 0.06), ("shoulder", "elbow", 0.0, 0.09), ("shoulder", "elbow", 0.5, 0.06),
+        ("elbow", "wrist", 0.4, 0.05),
+    )),
 )  # fmt: skip
 """What hides things: balls between two joints, at a share of the way, with a radius in metres."""
 

@@ -1,8 +1,8 @@
 """Rays of several cameras → the point where they meet, without the rays that do not.
 
 Instead of the algebraic error of the linear transform (DLT) the same linear system is written in metres: the squared
-distance of the point from each ray, weighted by the detector's confidence. A detector's error grows with a person's size
-in the image, so in metres at the body it is about the same for near and far cameras.
+distance of the point from each ray, weighted by the detector's confidence. A detector's error grows with a person's
+size in the image, so in metres at the body it is about the same for near and far cameras.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from ..joint_sets import CAPTURE15
 OMEGA = 1.0
 UNIT = 0.1
 """Metres of doubt that weigh as much as a joint which no camera shows: sigma = doubt / UNIT."""
-LIMIT = 0.9
+LIMIT = 1.2
 """A joint with a larger weight is hidden from completion (`docs/capture.md`, tuning)."""
 LEAP_SECONDS = 0.2
 """Width of the median that says where a joint is just before and after."""
