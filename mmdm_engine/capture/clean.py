@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..baselines import Filter
 from ..joint_sets import CAPTURE15
 from . import weights
 from .body import Points
@@ -19,18 +20,23 @@ if TYPE_CHECKING:
 STEPS = 4
 """DDIM steps of both priors (`docs/capture.md`, tuning)."""
 
+_SETTINGS = {"cutoff": 3.0, "order": 2.0}
+FILTER = Filter("butterworth", _SETTINGS, _SETTINGS)
+"""Zero-phase low pass that is best on made-up scenes (`docs/capture.md`, tuning): refinement without a prior."""
+
 _NEXT = {"toes": "ankle", "ankle": "knee", "knee": "hip", "wrist": "elbow", "elbow": "shoulder"}
 
 
 @dataclass(frozen=True)
 class Priors:
-    """What cleans a capture: networks, names of shipped priors, or paths; None = do without.
+    """What cleans a capture: networks, names of shipped priors, or paths.
 
-    completion None: hidden joints are interpolated in time. refinement None: visible joints stay as captured.
+    completion: None = hidden joints are interpolated in time. refinement: a prior or a filter; None = joints stay as
+    they are. steps: of DDIM.
     """
 
     completion: PositionsNetwork | str | Path | None = None
-    refinement: PositionsNetwork | SmoothNetwork | str | Path | None = None
+    refinement: PositionsNetwork | SmoothNetwork | Filter | str | Path | None = FILTER
     steps: int = STEPS
     device: str = "auto"
 
@@ -47,24 +53,29 @@ def clean(first: int, points: Points, fps: float, priors: Priors) -> Person:
     else:
         from ..priors.positions import complete_positions
 
-        whole = complete_positions(
-            held, visible, priors.completion, fps=fps, steps=priors.steps, device=priors.device
-        )  # fmt: skip
-    if priors.refinement is not None:
-        from ..priors.positions import refine_positions
-
-        whole = refine_positions(
-            whole, priors.refinement, fps=fps, steps=priors.steps, device=priors.device
-        )  # fmt: skip
+        network, steps, device = priors.completion, priors.steps, priors.device
+        whole = complete_positions(held, visible, network, fps=fps, steps=steps, device=device)
     return Person(
         first=first,
-        positions=whole.astype(np.float32),
+        positions=refined(whole, fps, priors).astype(np.float32),
         captured=points.positions,
         error=points.error,
         views=(points.confidence > 0).sum(axis=-1),
         weights=doubt,
         visible=visible,
     )
+
+
+def refined(positions: np.ndarray, fps: float, priors: Priors) -> np.ndarray:
+    """Positions (T, J, 3) without holes → without noise."""
+    refinement = priors.refinement
+    if refinement is None:
+        return positions
+    if isinstance(refinement, Filter):
+        return refinement.apply_root(positions.swapaxes(0, 1), fps).swapaxes(0, 1)
+    from ..priors.positions import refine_positions
+
+    return refine_positions(positions, refinement, fps=fps, steps=priors.steps, device=priors.device)
 
 
 def _interpolated(positions: np.ndarray) -> np.ndarray:

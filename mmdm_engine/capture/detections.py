@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -94,6 +95,21 @@ class CameraFiles:
             if person[BODY_25.index(middle), 2] <= 0 and (ends[:, 2] > 0).all():
                 person[BODY_25.index(middle)] = *ends[:, :2].mean(axis=0), ends[:, 2].min()
         return person
+
+
+class Detections(Protocol):
+    """What the pipeline needs of a take: `Recording`, or a made-up scene."""
+
+    @property
+    def frames(self) -> np.ndarray:
+        """(T,) the frame numbers, without holes."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for the user."""
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """(cameras, frames, people, 25, 3) pixels and confidence of ``frames[start:stop]``; 0 = not detected."""
 
 
 @dataclass(frozen=True, eq=False)

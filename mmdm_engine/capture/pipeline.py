@@ -22,7 +22,7 @@ from . import matching, weights
 from .body import Points, reduce
 from .cameras import Camera
 from .clean import Priors, clean
-from .detections import Recording
+from .detections import Detections
 from .result import Capture
 from .sides import unswapped
 from .tracking import Tracker, distances
@@ -58,8 +58,8 @@ class _Found:
         lost = start - self.first - sum(len(p.error) for p in self.parts)
         if lost:
             joints, cameras = points.confidence.shape[1:]
-            nothing = np.full((lost, joints, 3), np.nan), np.full((lost, joints), np.inf), np.zeros((lost, joints, cameras))
-            self.parts.append(Points(*nothing))
+            shape = (lost, joints)
+            self.parts.append(Points(np.full((*shape, 3), np.nan), np.full(shape, np.inf), np.zeros((*shape, cameras))))
         self.parts.append(points)
 
     def joined(self) -> Points:
@@ -75,7 +75,7 @@ class _Found:
 
 def capture(
     cameras: Sequence[Camera],
-    recording: Recording,
+    recording: Detections,
     fps: float,
     *,
     priors: Priors | None = None,
@@ -85,7 +85,7 @@ def capture(
     """Everybody in a take, whole and clean.
 
     cameras: from `cameras.load`. recording: from `detections.find`. fps: frames a second of the cameras. priors: None =
-    holes are interpolated and nothing is refined. progress: called with (frames done, of). Raises `MotionError`.
+    holes are interpolated and noise is filtered. progress: called with (frames done, of). Raises `MotionError`.
     """
     if not (np.isfinite(fps) and fps > 0):
         raise MotionError(f"The frame rate must be above 0, not {fps}; say at how many frames a second was filmed.")
@@ -95,7 +95,12 @@ def capture(
 
 
 def people(
-    cameras: Sequence[Camera], recording: Recording, fps: float, *, progress: Progress | None = None, chunk: int = CHUNK
+    cameras: Sequence[Camera],
+    recording: Detections,
+    fps: float,
+    *,
+    progress: Progress | None = None,
+    chunk: int = CHUNK,
 ) -> tuple[list[tuple[int, Points]], tuple[float, ...]]:
     """Everybody in a take as (first frame, points), before any prior; and each camera's reprojection error in pixels.
 

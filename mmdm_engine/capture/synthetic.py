@@ -270,3 +270,20 @@ def scene(
     truth = people(pack, people_count, frames, fps, rng)
     rig = ring(cameras, rng)
     return Scene(rig, truth, observe(truth, rig, trouble or Trouble(), rng), fps)
+
+
+@dataclass(frozen=True, eq=False)
+class SceneRecording:
+    """A scene's detections in the place of files: what the pipeline reads of a `detections.Recording`."""
+
+    scene: Scene
+    notes: tuple[str, ...] = ()
+
+    @property
+    def frames(self) -> np.ndarray:
+        """(T,) frame numbers from 0."""
+        return np.arange(self.scene.detections.shape[1])
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """(C, T, P, 25, 3) of some frames."""
+        return self.scene.detections[:, start:stop].copy()
