@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -13,6 +14,8 @@ STEPS = ("detect", "fill", "complete", "refine")
 """In the order in which they are done."""
 USUAL = ("detect", "fill", "refine")
 FORMATS = ("bvh", "fbx", "glb", "blend")
+USUAL_JOBS = min(4, os.cpu_count() or 1)
+"""Blender and the engine take turns in one job, so that two cores want two; each job takes about 700 MB."""
 
 
 @dataclass(frozen=True)
@@ -20,17 +23,20 @@ class Settings:
     """One run.
 
     inputs: files and folders. do: of `STEPS`. format: "" = as each source. only: glob over the names of files, "" =
-    all. member: this process is one of several that share a run which another one leads.
+    all. part: (i, n) = every n-th file from the i-th; other processes, maybe elsewhere, do the others. report:
+    do nothing but write the report. member: this process is one of several that share a run which another one leads.
     """
 
     inputs: tuple[Path, ...]
     out: Path
     do: tuple[str, ...] = USUAL
     format: str = ""
-    jobs: int = 1
+    jobs: int = USUAL_JOBS
     resume: bool = False
     dry_run: bool = False
     only: str = ""
+    part: tuple[int, int] | None = None
+    report: bool = False
     strength: float = 1.0
     lock_feet: bool = True
     member: bool = False
@@ -55,6 +61,8 @@ class Settings:
             words += ["--format", self.format]
         if self.only:
             words += ["--only", self.only]
+        if self.part:
+            words += ["--part", f"{self.part[0]}/{self.part[1]}"]
         if not self.lock_feet:
             words.append("--no-lock-feet")
         return words
@@ -72,6 +80,13 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not {text!r}")
     return int(text)
+
+
+def _part(text: str) -> tuple[int, int]:
+    first, _, of = text.partition("/")
+    if not (first.isdecimal() and of.isdecimal() and 1 <= int(first) <= int(of)):
+        raise argparse.ArgumentTypeError(f"must be I/N with I from 1 to N, as 2/10, not {text!r}")
+    return int(first), int(of)
 
 
 def _share(text: str) -> float:
@@ -100,11 +115,21 @@ def _parser(program: str) -> argparse.ArgumentParser:
     parser.add_argument("--format", choices=FORMATS, default="", help="of the results (default: as each source)")
     parser.add_argument("--strength", type=_share, default=1.0, metavar="S", help="of refine, 0 to 1 (default: 1)")
     parser.add_argument("--no-lock-feet", dest="lock_feet", action="store_false", help="planted feet may move")
-    parser.add_argument("--jobs", type=_positive, default=1, metavar="N", help="so many Blenders at once (default: 1)")
+    parser.add_argument(
+        "--jobs", type=_positive, default=USUAL_JOBS, metavar="N",
+        help="so many Blenders at once (default: one per core, at most 4)",
+    )  # fmt: skip
     parser.add_argument(
         "--only", default="", metavar="GLOB", help="only files whose name below IN fits, as 'day1/*.bvh'"
     )
     parser.add_argument("--resume", action="store_true", help="go on with the run in DIR; what is done stays")
+    parser.add_argument(
+        "--part", type=_part, default=None, metavar="I/N",
+        help="only every N-th file from the I-th; the other parts may run at the same time, on other machines, too",
+    )  # fmt: skip
+    parser.add_argument(
+        "--report", action="store_true", help="only write the report of the run in DIR, as far as it is"
+    )
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and write nothing")
     parser.add_argument("--member", action="store_true", help=argparse.SUPPRESS)
     return parser

@@ -41,20 +41,20 @@ class Crew:
 
     def work(self) -> None:
         """Until every file has a record; a member that dies costs the file that it was at, and is replaced."""
-        left = self._left()
-        known = {item.name for item in self._items} - {item.name for item in left}
+        left = [item for item in self._items if self._ledger.record(item) is None]
         useless = 0
         try:
             self._members = [self._start() for _ in range(min(self._settings.jobs, len(left)))]
             while left:
                 time.sleep(LOOK)
                 useless += self._mourn()
-                for item in self._items:
-                    if item.name not in known and (record := self._ledger.record(item)):
-                        known.add(item.name)
+                before, left = left, []
+                for item in before:
+                    if record := self._ledger.record(item):
                         useless = 0
                         self._progress.end(item.name, record["sentence"])
-                left = self._left()
+                    else:
+                        left.append(item)
                 if useless > 2 * self._settings.jobs:
                     self._progress.say("Blender ends again and again without doing anything; see its messages above.")
                     return
@@ -62,9 +62,6 @@ class Crew:
                     self._members.append(self._start())
         finally:
             self._end()
-
-    def _left(self) -> list[Item]:
-        return [item for item in self._items if self._ledger.record(item) is None]
 
     def _start(self) -> subprocess.Popen[bytes]:
         cores = os.cpu_count() or 1

@@ -8,10 +8,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,18 @@ BEAT = 5.0
 """Seconds after which the owner of a lock shows that it lives."""
 STALE = 60.0
 """Seconds without a beat after which a lock has no owner any more."""
+FORGOTTEN = 3600.0
+"""Seconds after which a half-written file of another machine is nobody's."""
+PRIVATE = ("size", "modified", "settings", "ended")
+"""Of a record: what tells whether it still holds, and when it was made. No part of the report."""
+HOST = re.sub(r"\W", "_", socket.gethostname())
 
 
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its name when the block ends well, and is removed when not."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{os.getpid()}.partial{path.suffix}")
+    partial = path.with_name(f".{HOST}-{os.getpid()}.partial{path.suffix}")
     try:
         yield partial
         with partial.open("rb+") as file:
@@ -74,9 +80,16 @@ class Ledger:
     def store(self, item: Item, record: dict[str, Any]) -> None:
         """Keep what came of a file. Raises `OSError`."""
         size, modified = stamp(item)
-        record = {**record, "size": size, "modified": modified, "settings": self._fingerprint}
+        record = {**record, "size": size, "modified": modified, "settings": self._fingerprint, "ended": time.time()}
         with whole(self._path(item)) as partial:
             partial.write_text(json.dumps(record, ensure_ascii=False, allow_nan=False), "utf-8")
+
+    def span(self, items: Sequence[Item]) -> tuple[float, float]:
+        """When work on these files began and when it ended, as `time.time` says it; now where none is done."""
+        made = [record for item in items if (record := self.record(item))]
+        ends = [record["ended"] for record in made] or [time.time()]
+        begins = [record["ended"] - record["seconds"]["total"] for record in made] or ends
+        return min(begins), max(ends)
 
     def forget(self, item: Item) -> None:
         """Do a file again."""
@@ -111,8 +124,11 @@ class Ledger:
         """Remove what a killed run has left: half-written files and locks without owners."""
         for folder in (self.results, self._records):
             for partial in folder.rglob(".*.partial.*"):
-                if time.time() - partial.stat().st_mtime > STALE or not _lives(int(partial.name.split(".")[1])):
-                    partial.unlink(missing_ok=True)
+                host, _, process = partial.name.split(".")[1].rpartition("-")
+                with contextlib.suppress(OSError):  # somebody else removed it
+                    ours = host == HOST and not _lives(int(process))
+                    if ours or time.time() - partial.stat().st_mtime > (STALE if host == HOST else FORGOTTEN):
+                        partial.unlink()
         for path in self._locks.rglob("*.lock"):
             _abandoned(path)
 

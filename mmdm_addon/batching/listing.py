@@ -51,6 +51,14 @@ def items(settings: Settings) -> list[Item]:
     return [Item(path, str(chosen[path]), str(results[path])) for path in sorted(chosen, key=lambda p: str(chosen[p]))]
 
 
+def share(everything: list[Item], settings: Settings) -> list[Item]:
+    """What of the list is this process's part."""
+    if settings.part is None:
+        return everything
+    first, of = settings.part
+    return everything[first - 1 :: of]
+
+
 def _below(root: Path, out: Path) -> Iterator[tuple[Path, PurePosixPath]]:
     if root.is_file():
         yield root, PurePosixPath(root.name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -12,25 +11,35 @@ import bpy
 
 from . import page
 from .arguments import Settings
-from .ledger import Ledger, whole
+from .ledger import PRIVATE, Ledger, whole
 from .listing import Item
 
 SCHEMA = "mmdm.batch/1"
 DOCUMENT, PAGE = "report.json", "report.html"
 
 
-def write(settings: Settings, items: Sequence[Item], ledger: Ledger, begun: float) -> dict[str, int]:
-    """Write both; how many files are done, failed and left. Raises `OSError` where there is no room."""
-    records = [ledger.record(item) or _left(item) for item in items]
-    counts = {status: sum(r["status"] == status for r in records) for status in ("done", "failed", "left")}
+def records(items: Sequence[Item], ledger: Ledger) -> list[dict[str, Any]]:
+    """What is known of every file."""
+    return [ledger.record(item) or _left(item) for item in items]
+
+
+def count(records: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """How many files are done, failed and left."""
+    return {status: sum(r["status"] == status for r in records) for status in ("done", "failed", "left")}
+
+
+def write(settings: Settings, items: Sequence[Item], ledger: Ledger, begun: float, ended: float) -> dict[str, int]:
+    """Write both; the counts. begun, ended: of the run, as `time.time` says it. Raises `OSError` for want of room."""
+    found = records(items, ledger)
+    counts = count(found)
     document = {
         "schema": SCHEMA,
         "blender": bpy.app.version_string,
         "begun": datetime.fromtimestamp(begun, UTC).isoformat(timespec="seconds"),
-        "seconds": round(time.time() - begun, 3),
+        "seconds": round(ended - begun, 3),
         "settings": settings.work,
         "counts": counts,
-        "files": [_public(record) for record in records],
+        "files": [_public(record) for record in found],
     }
     text = json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False)
     for name, content in ((DOCUMENT, text), (PAGE, page.html(document))):
@@ -47,7 +56,7 @@ def _left(item: Item) -> dict[str, Any]:
 
 
 def _public(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in record.items() if name not in ("size", "modified", "settings")}
+    return {name: value for name, value in record.items() if name not in PRIVATE}
 
 
 def sentence(takes: Sequence[Mapping[str, Any]]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -43,7 +44,7 @@ def main(argv: Sequence[str], program: str = "python -m mmdm_addon.batch") -> in
         return STOPPED
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, handler or signal.SIG_DFL)  # Blender's own handler cannot be put back from Python
 
 
 _asked_to_stop = threading.Event()
@@ -68,9 +69,15 @@ def _run(settings: Settings) -> int:
     if not items:
         return _refuse(f"There is nothing to do: no file {settings.only or 'in the inputs'} is one of {kinds}.")
     ledger = Ledger(settings)
+    if settings.report:
+        return _report(settings, items, ledger)
+    items = listing.share(items, settings)
+    if not items:
+        print("This part of the list is empty.", file=sys.stderr, flush=True)
+        return DONE
     if settings.dry_run:
         return _rehearse(settings, items, ledger)
-    if ledger.exists() and not (settings.resume or settings.member):
+    if ledger.exists() and not (settings.resume or settings.member or settings.part):
         return _refuse(f"{settings.out} holds a run already; add --resume to go on with it, or choose another --out.")
     progress = Progress(len(items), quiet=settings.member)
     try:
@@ -113,32 +120,55 @@ def _lead(items: list[Item], ledger: Ledger, settings: Settings, engine: Engine,
         if record is None or record["status"] != "done":
             ledger.forget(item)
     finished = sum(ledger.record(item) is not None for item in items)
+    left = len(items) - finished
     if finished:
         progress.skip(finished)
         progress.say(f"{finished} files are done already")
     try:
-        if settings.jobs > 1 and len(items) - finished > 1:
+        if left and (settings.part or (settings.jobs > 1 and left > 1)):
             runtime.shut_down()  # each of the crew has its own engine
             Crew(items, ledger, settings, progress).work()
         else:
             _work_off(items, ledger, settings, engine, progress)
     finally:
-        counts = report.write(settings, items, ledger, begun)
-    failed = counts["failed"] + counts["left"]
-    progress.say(
-        f"{counts['done']} of {len(items)} files done in {spoken(time.time() - begun)}"
-        + (f", {failed} failed" if failed else "")
-        + f"; see {settings.out / report.PAGE}"
-    )
-    return FAILED if failed else DONE
+        if settings.part:
+            counts = report.count(report.records(items, ledger))
+        else:
+            counts = report.write(settings, items, ledger, begun, time.time())
+    progress.say(_summary(counts, f" in {spoken(time.time() - begun)}", settings))
+    return FAILED if counts["left"] or (counts["failed"] and not settings.part) else DONE
+
+
+def _report(settings: Settings, items: list[Item], ledger: Ledger) -> int:
+    """The report of what others have done so far. Bad files are its business; an error is what nobody has done."""
+    if not ledger.exists():
+        return _refuse(f"{settings.out} holds no run; name the folder of one for --out.")
+    try:
+        counts = report.write(settings, items, ledger, *ledger.span(items))
+    except OSError as error:
+        return _refuse(f"{settings.out} cannot be written ({error.strerror}); make room or allow it.")
+    print(_summary(counts, "", settings), file=sys.stderr, flush=True)
+    return FAILED if counts["left"] else DONE
+
+
+def _summary(counts: dict[str, int], took: str, settings: Settings) -> str:
+    others = [f"{counts[status]} {words}" for status, words in _WORDS.items() if counts[status]]
+    where = "" if settings.part else f"; see {settings.out / report.PAGE}"
+    return ", ".join([f"{counts['done']} of {sum(counts.values())} files done{took}", *others]) + where
+
+
+_WORDS = {"failed": "failed", "left": "left to do"}
 
 
 def _work_off(items: list[Item], ledger: Ledger, settings: Settings, engine: Engine, progress: Progress) -> None:
     """Do whatever nobody else does, until nothing is left."""
+    leader = os.getppid()
     left = [item for item in items if ledger.record(item) is None]
     while left:
         waiting = []
         for item in left:
+            if settings.member and os.getppid() != leader:
+                return  # it was killed; what is left is for --resume
             with ledger.claimed(item) as ours:
                 if not ours:
                     waiting.append(item)
