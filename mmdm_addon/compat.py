@@ -7,12 +7,14 @@ nowhere else. A slot of None stands for the former throughout.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 import bpy
 import numpy as np
 
 
+@cache
 def has_slots() -> bool:
     """Whether actions are layered in this Blender (4.4 and newer)."""
     return hasattr(bpy.types.Action, "slots") or "slots" in bpy.types.Action.bl_rna.properties
@@ -93,6 +95,18 @@ def assign(owner: bpy.types.ID, action: bpy.types.Action | None, slot: Any) -> N
         data.action_slot = slot
 
 
+def strip_slot(strip: bpy.types.NlaStrip) -> Any:
+    """The slot of an NLA strip's action, None without one or before Blender 4.4."""
+    return getattr(strip, "action_slot", None)
+
+
+def assign_strip(strip: bpy.types.NlaStrip, action: bpy.types.Action, slot: Any) -> None:
+    """Let an NLA strip play an action through a slot; not in tweak mode, where Blender forbids it."""
+    strip.action = action
+    if slot is not None:
+        strip.action_slot = slot
+
+
 def is_selected(bone: bpy.types.PoseBone) -> bool:
     """Whether the animator has selected this pose bone."""
     return bone.select if hasattr(bone, "select") else bone.bone.select
@@ -106,12 +120,42 @@ def select(bone: bpy.types.PoseBone, state: bool) -> None:
         bone.bone.select = state
 
 
+@cache
+def _pose_bones_are_selected() -> bool:
+    return "select" in bpy.types.PoseBone.bl_rna.properties
+
+
+def _selectable(armature: bpy.types.Object) -> Any:
+    """The bones that hold the selection."""
+    return armature.pose.bones if _pose_bones_are_selected() else armature.data.bones
+
+
 def selection(armature: bpy.types.Object) -> np.ndarray:
     """(B,) bool, which pose bones are selected, hidden ones too; quick enough to be asked at every redraw."""
-    bones = armature.pose.bones if "select" in bpy.types.PoseBone.bl_rna.properties else armature.data.bones
+    bones = _selectable(armature)
     flags = np.zeros(len(bones), bool)
     bones.foreach_get("select", flags)
     return flags
+
+
+_found_selected = ""
+
+
+def any_selected(armature: bpy.types.Object) -> bool:
+    """Whether a pose bone is selected, hidden ones too; for polls, of which there are many in a redraw.
+
+    The bone that was found the last time is asked first, and nearly always is the answer.
+    """
+    global _found_selected
+    bones = _selectable(armature)
+    known = bones.get(_found_selected)
+    if known is not None and known.select:
+        return True
+    flags = selection(armature)
+    if not flags.any():
+        return False
+    _found_selected = bones[int(flags.argmax())].name
+    return True
 
 
 def is_hidden(bone: bpy.types.PoseBone) -> bool:

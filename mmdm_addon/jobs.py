@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import bpy
 import numpy as np
 
-from . import compat, runtime, timeline
+from . import compat, nla, runtime, timeline
 from .engine_client import Call, CallCancelledError
 from .engine_link import MotionError
 
@@ -26,13 +26,16 @@ _AREAS = {"VIEW_3D", "DOPESHEET_EDITOR", "GRAPH_EDITOR"}
 class Target:
     """An armature and its action by what survives undo: names and session ids.
 
-    fingerprint: of the keys as they were read.
+    strip: name of the NLA strip in tweak mode, empty for none. shift: `nla.shift`. fingerprint: of the keys as they
+    were read.
     """
 
     name: str
     armature_id: int
     action_id: int
     slot: int
+    strip: str
+    shift: float
     fingerprint: int
 
     @classmethod
@@ -40,7 +43,13 @@ class Target:
         """Remember an armature with an action."""
         action, slot = armature.animation_data.action, compat.assigned_slot(armature)
         return cls(
-            armature.name, armature.session_uid, action.session_uid, slot.handle if slot else 0, keys.fingerprint
+            armature.name,
+            armature.session_uid,
+            action.session_uid,
+            slot.handle if slot else 0,
+            nla.home(armature),
+            nla.shift(armature),
+            keys.fingerprint,
         )
 
     def find(self) -> bpy.types.Object | None:
@@ -67,6 +76,7 @@ class Target:
             or data.action is None
             or data.action.session_uid != self.action_id
             or (slot.handle if slot else 0) != self.slot
+            or (nla.home(armature), nla.shift(armature)) != (self.strip, self.shift)
             or timeline.pose_keys(armature).fingerprint != self.fingerprint
         ):
             raise MotionError(
@@ -122,7 +132,8 @@ def cancel_running() -> None:
 
 def active_armature(context: bpy.types.Context) -> bpy.types.Object | None:
     """The armature that operators act on."""
-    active = context.view_layer.objects.active if context.view_layer else None
+    layer = context.view_layer
+    active = layer.objects.active if layer else None
     return active if active is not None and active.type == "ARMATURE" else None
 
 
@@ -153,11 +164,11 @@ def unready(context: bpy.types.Context, *, bones: bool = True) -> str:
     data = armature.animation_data
     if data is None or data.action is None:
         return "The armature has no action; set a few key poses first"
-    if data.use_tweak_mode:
-        return "The armature is in NLA tweak mode; leave it (Tab in the NLA editor) first"
+    if problem := nla.obstacle(armature):
+        return problem
     if compat.has_slots() and compat.assigned_slot(armature) is None:
         return "The armature's action has no slot assigned; choose one in the Action editor"
-    if bones and not compat.selection(armature).any():
+    if bones and not compat.any_selected(armature):
         return "No bone is selected; select the bones to write in Pose Mode"
     return runtime.missing().rstrip(".")
 

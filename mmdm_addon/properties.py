@@ -106,6 +106,10 @@ class MMDM_PG_take(bpy.types.PropertyGroup):
 
     action: PointerProperty(type=bpy.types.Action, override={"LIBRARY_OVERRIDABLE"})
     slot: IntProperty(description="Handle of the action's slot; 0 before Blender 4.4", override={"LIBRARY_OVERRIDABLE"})
+    strip: StringProperty(
+        description="The NLA strip that it was made for in tweak mode; empty for the armature's own action",
+        override={"LIBRARY_OVERRIDABLE"},
+    )
     source: BoolProperty(description="What was there before, not a result", override={"LIBRARY_OVERRIDABLE"})
     fake_user: BoolProperty(description="Whether a source had a fake user of its own", override={"LIBRARY_OVERRIDABLE"})
     detail: StringProperty(description="What was done, and the largest change", override={"LIBRARY_OVERRIDABLE"})

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import bpy
 import numpy as np
 
-from . import compat
+from . import compat, nla
 from .engine_link import MotionError
 
 TOUCHING = 1.0 + 1e-3
@@ -294,7 +294,8 @@ def plan_range(
 def trusted(keyed: np.ndarray, frames: np.ndarray) -> np.ndarray:
     """Which frames are poses rather than something a curve made up between keys.
 
-    keyed: (C,) key columns. frames: (T,). (T,) bool: True on a key and between keys at most one frame apart.
+    keyed: (C,) key columns. frames: (T,). (T,) bool: True on a key and between keys at most one frame apart; and beside
+    the first and the last key where these lie between frames, since curves hold them outside.
     """
     if len(keyed) == 0:
         return np.zeros(len(frames), bool)
@@ -303,7 +304,9 @@ def trusted(keyed: np.ndarray, frames: np.ndarray) -> np.ndarray:
     before = keyed[np.maximum(after - 1, 0)]
     on_key = np.abs(at - frames) <= SAME
     within = (after > 0) & (after < len(keyed)) & (at - before <= TOUCHING)
-    return on_key | within
+    first, last = keyed[0], keyed[-1]
+    beside = ((frames < first) & (frames > first - 1)) | ((frames > last) & (frames < last + 1))
+    return on_key | within | beside
 
 
 @dataclass(frozen=True)
@@ -331,7 +334,8 @@ def _bone_curves(armature: bpy.types.Object) -> list[tuple[str, bpy.types.FCurve
 
 
 def pose_keys(armature: bpy.types.Object) -> PoseKeys:
-    """The key columns of every bone in the armature's action; empty without an action."""
+    """The key columns of every bone in the armature's action, on the scene's time; empty without an action."""
+    shift = nla.shift(armature)
     frames: dict[str, list[np.ndarray]] = {}
     selected: dict[str, list[np.ndarray]] = {}
     count, fingerprint = 0, 0
@@ -341,7 +345,7 @@ def pose_keys(armature: bpy.types.Object) -> PoseKeys:
         points.foreach_get("co", co)
         flags = np.empty(len(points), bool)
         points.foreach_get("select_control_point", flags)
-        frames.setdefault(bone, []).append(co[::2].astype(np.float64))
+        frames.setdefault(bone, []).append(co[::2].astype(np.float64) + shift)
         selected.setdefault(bone, []).append(flags)
         count += len(points)
         fingerprint = zlib.crc32(

@@ -9,7 +9,7 @@ from typing import Any
 import bpy
 import numpy as np
 
-from .. import compat
+from .. import compat, nla
 from ..rig.write import WriteReport
 
 
@@ -24,7 +24,7 @@ def all_or_nothing(armature: bpy.types.Object) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        compat.assign(armature, action, slot)
+        nla.assign(armature, action, slot)
         action.use_fake_user = fake
         while len(takes) > listed:
             takes.remove(len(takes) - 1)
@@ -41,11 +41,12 @@ def slot_handle(owner: bpy.types.Object) -> int:
 
 def list_source(armature: bpy.types.Object) -> None:
     """Put the armature's present action on the list of takes, unless it is there."""
-    action = armature.animation_data.action
+    action, strip = armature.animation_data.action, nla.home(armature)
     takes = armature.mmdm.takes
-    if any(take.action == action for take in takes):
+    if any(take.action == action and take.strip == strip for take in takes):
         return
     entry = takes.add()
+    entry.strip = strip
     entry.name, entry.action, entry.slot = action.name, action, slot_handle(armature)
     entry.source, entry.fake_user, entry.detail = True, action.use_fake_user, "As it was"
 
@@ -80,7 +81,19 @@ def list_take(armature: bpy.types.Object, report: WriteReport, slot: int, detail
     """Put a new action on the list of takes."""
     entry = armature.mmdm.takes.add()
     entry.name, entry.action, entry.slot = report.action, bpy.data.actions[report.action], slot
+    entry.strip = nla.home(armature)
     entry.detail = f"{detail}; {changes(report)}"
+
+
+def shown(armature: bpy.types.Object, take: bpy.types.PropertyGroup) -> bpy.types.Action | None:
+    """The action that is seen where a take belongs: on its NLA strip, else as the armature's own."""
+    data = armature.animation_data
+    if data is None:
+        return None
+    if take.strip:
+        strip = nla.find(armature, take.strip)
+        return strip.action if strip else None
+    return data.action_tweak_storage if data.use_tweak_mode else data.action
 
 
 def changes(report: WriteReport) -> str:

@@ -69,7 +69,7 @@ def chosen(
 ) -> tuple[reading.Subject, timeline.FillPlan]:
     """The bones and the gaps that an operator is about. Raises `MotionError` where these could not be written."""
     about = reading.subject(armature)
-    check(context, armature, about.roles, set(about.bones))
+    check(context, armature, about.roles, set(about.bones), strips=True)
     borders = {"frame_start": options.frame_start, "frame_end": options.frame_end}
     return about, planned(context, about, keep=options.keep, extend=options.extend, **borders)
 

@@ -8,7 +8,7 @@ import math
 import bpy
 import numpy as np
 
-from .. import compat, jobs, timeline
+from .. import compat, jobs, nla, timeline
 from ..engine_link import MotionError
 from ..properties import frame_options
 from ..rig import limbs, sampling
@@ -44,8 +44,8 @@ class MMDM_OT_limbs_to_fk(bpy.types.Operator):
             cls.poll_message_set("The rig has no IK-FK switches as Rigify makes them; only such limbs can be converted")
         elif not compat.action_animates(armature):
             cls.poll_message_set("The armature has no action; set a few key poses first")
-        elif armature.animation_data.use_tweak_mode:
-            cls.poll_message_set("The armature is in NLA tweak mode; leave it (Tab in the NLA editor) first")
+        elif problem := nla.obstacle(armature):
+            cls.poll_message_set(problem)
         else:
             return True
         return False

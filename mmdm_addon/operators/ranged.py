@@ -42,7 +42,7 @@ class Change:
 def read(context: bpy.types.Context, armature: bpy.types.Object, frame_start: int, frame_end: int) -> Range:
     """Find the range (0, 0: from the selection) and read the motion around it. Raises `MotionError`."""
     about = reading.subject(armature)
-    check(context, armature, about.roles, set(about.bones))
+    check(context, armature, about.roles, set(about.bones), strips=True)
     first, last = timeline.plan_range(
         about.keys.bones,
         about.role_bones,

@@ -85,6 +85,6 @@ def read_around(
 
     margin = math.ceil(seconds * frame_rate(context, armature))
     keyed = timeline.columns(about.keys.bones.values())
-    start = min(math.floor(first), max(math.floor(first) - margin, math.ceil(keyed[0] - timeline.SAME)))
-    end = max(math.ceil(last), min(math.ceil(last) + margin, math.floor(keyed[-1] + timeline.SAME)))
+    start = min(math.floor(first), max(math.floor(first) - margin, math.floor(keyed[0] + timeline.SAME)))
+    end = max(math.ceil(last), min(math.ceil(last) + margin, math.ceil(keyed[-1] - timeline.SAME)))
     return read(context, armature, np.arange(start, end + 1, dtype=np.float64), roles=about.roles, replaced=replaced)

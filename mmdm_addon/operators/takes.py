@@ -8,7 +8,8 @@ from typing import Any
 import bpy
 from bpy.props import IntProperty
 
-from .. import compat, jobs
+from .. import compat, jobs, nla
+from ..engine_link import MotionError
 from ..rig import unkeyed
 from . import applying
 
@@ -18,18 +19,27 @@ def _armature(cls: Any, context: bpy.types.Context) -> bpy.types.Object | None:
     if armature is None:
         cls.poll_message_set("No armature is active; click the rig first")
     elif not armature.mmdm.takes:
-        cls.poll_message_set("There are no takes yet; Fill Gap and Refine Jitter make them")
-    elif armature.animation_data is not None and armature.animation_data.use_tweak_mode:
-        cls.poll_message_set("The armature is in NLA tweak mode; leave it (Tab in the NLA editor) first")
+        cls.poll_message_set("There are no takes yet; Fill Gap, Refine Jitter, Complete Bones, Limbs to FK make them")
     else:
         return armature
     return None
 
 
 def _assign(armature: bpy.types.Object, take: bpy.types.PropertyGroup) -> None:
-    shown = armature.animation_data.action if armature.animation_data else None
-    compat.assign(armature, take.action, applying.find_slot(take.action, take.slot))
-    unkeyed.put_back(armature, unkeyed.recall(shown))
+    """Show a take where it belongs. Raises `MotionError` where that is out of reach."""
+    before, slot = applying.shown(armature, take), applying.find_slot(take.action, take.slot)
+    tweaking = armature.animation_data is not None and armature.animation_data.use_tweak_mode
+    if take.strip == nla.home(armature) and bool(take.strip) == tweaking:
+        nla.assign(armature, take.action, slot)
+    elif tweaking:
+        place = f"the NLA strip '{take.strip}'" if take.strip else "the armature's own action"
+        raise MotionError(f"'{take.name}' belongs to {place}; leave tweak mode (Tab in the NLA editor) first.")
+    else:
+        strip = nla.find(armature, take.strip)
+        if strip is None:
+            raise MotionError(f"The NLA strip '{take.strip}' of '{take.name}' is gone; choose another take.")
+        compat.assign_strip(strip, take.action, slot)
+    unkeyed.put_back(armature, unkeyed.recall(before), compat.curves(take.action, slot))
 
 
 class MMDM_OT_take_switch(bpy.types.Operator):
@@ -57,7 +67,11 @@ class MMDM_OT_take_switch(bpy.types.Operator):
         if take.action is None:
             self.report({"ERROR"}, f"The action of '{take.name}' was deleted; choose another take.")
             return {"CANCELLED"}
-        _assign(armature, take)
+        try:
+            _assign(armature, take)
+        except MotionError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
         self.report({"INFO"}, f"Showing {take.action.name}: {take.detail}.")
         return {"FINISHED"}
 
@@ -77,16 +91,19 @@ class MMDM_OT_takes_clear(bpy.types.Operator):
     def execute(self, context: bpy.types.Context) -> set[str]:
         """Remove results that nobody uses; sources stay and get back the fake user they had."""
         armature = jobs.require_armature(context)
-        shown = armature.animation_data.action if armature.animation_data else None
         takes = armature.mmdm.takes
-        entries = [(take.action, take.source, take.fake_user) for take in takes if take.action is not None]
+        entries = [
+            (take.action, take.action == applying.shown(armature, take), take.source, take.fake_user)
+            for take in takes
+            if take.action is not None
+        ]
         takes.clear()
         removed = 0
-        for action, source, fake_user in entries:
+        for action, shown, source, fake_user in entries:
             if source:
                 # while a result is shown the source has no other user, and would be lost on saving
-                action.use_fake_user = fake_user or action != shown
-            elif action != shown and action.users <= int(action.use_fake_user):
+                action.use_fake_user = fake_user or not shown
+            elif not shown and action.users <= int(action.use_fake_user):
                 bpy.data.actions.remove(action)
                 removed += 1
         self.report({"INFO"}, f"Deleted {removed} take{'' if removed == 1 else 's'}.")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import bpy
 import numpy as np
 
-from .. import compat
+from .. import nla
 from ..engine_link import INDEX, Motion
 from ..engine_link import rotations as rot
 from . import sampling, solve
@@ -65,7 +65,7 @@ def solve_by_evaluation(
 
     def look() -> sampling.Samples:
         session.apply(made, trial=True)
-        compat.assign(armature, session.action, session.slot)
+        nla.assign(armature, session.action, session.slot)
         shown = sampling.evaluated(context, armature, binding.bones, take.frames[rows])
         session.reset()
         return shown

@@ -198,7 +198,8 @@ def _apply_piece(
         at, new = times, values
         own = source.key_times
         own = own[(own > cut.left + SAME_TIME) & (own < cut.right - SAME_TIME)]
-        if spacing.density == "MATCH" and len(own) and np.abs(own - np.round(own)).max() > SAME_TIME:
+        beside = own - times[0]  # frames are a whole number of frames from this one
+        if spacing.density == "MATCH" and len(own) and np.abs(beside - np.round(beside)).max() > SAME_TIME:
             at, new = own, _between(source, own, all_times, all_values, slope, style)
         for i, keys in enumerate(columns):
             if keys is None:

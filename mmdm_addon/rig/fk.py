@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import bpy
 import numpy as np
 
-from .. import compat
+from .. import nla
 from ..engine_link import INDEX
 from ..engine_link import rotations as rot
 from . import controls, sampling
@@ -47,7 +47,7 @@ def to_fk(
     except BaseException:
         session.discard()
         raise
-    compat.assign(armature, session.action, session.slot)
+    nla.assign(armature, session.action, session.slot)
     context.scene.frame_set(context.scene.frame_current, subframe=context.scene.frame_subframe)
     after = sampling.evaluated(context, armature, bones, take.frames)
     turned = rot.angle(sampling.rotations_of(after.pose), sampling.rotations_of(before.pose)).max()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import bpy
 import numpy as np
 
-from .. import compat
+from .. import compat, nla
 from ..engine_link import MotionError
 from . import sampling
 from .keys import INTERPOLATION, Keys
@@ -47,7 +47,8 @@ class Limb:
             return float(armature.pose.bones[self.switch]["IK_FK"]) < _FK
         if span is None:
             return bool(track.co[:, 1].max() < _FK)
-        return bool((track.evaluate(np.arange(np.ceil(span[0]), np.floor(span[1]) + 1)) < _FK).any())
+        frames = np.arange(np.ceil(span[0]), np.floor(span[1]) + 1) - nla.shift(armature)
+        return bool((track.evaluate(frames) < _FK).any())
 
 
 def of(armature: bpy.types.Object, roles: RoleMap) -> list[Limb]:
@@ -90,7 +91,7 @@ def key_fk(
 ) -> None:  # fmt: skip
     """Key a limb's switch to FK from the first to the last frame of a span; other frames keep what they show.
 
-    curves: of the action before, of which this one is a copy.
+    curves: of the action before, of which this one is a copy. span: on the action's own time.
     """
     ours = {c.data_path: c for c in compat.curves(action, slot)}
     old = curves.get((limb.path, 0))

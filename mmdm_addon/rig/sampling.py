@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import bpy
 import numpy as np
 
-from .. import compat
+from .. import compat, nla
 from ..engine_link import MotionError
 from ..engine_link import rotations as rot
 from . import channels
@@ -61,7 +61,10 @@ Tracks = dict[tuple[str, int], Track]
 
 
 def live_curves(owner: bpy.types.Object) -> Tracks:
-    """The curves that really animate ``owner``, by path and index. Valid until the action changes."""
+    """The curves that really animate ``owner``, by path and index, on the action's own time (`nla.shift`).
+
+    Valid until the action changes.
+    """
     if not compat.action_animates(owner):
         return {}
     found = compat.curves(owner.animation_data.action, compat.assigned_slot(owner))
@@ -87,17 +90,18 @@ def require_finite_keys(
     will be replaced; what remains must hold one number at least.
     """
     prefixes = {bone_path(name, ""): name for name in bones}
+    shift = nla.shift(armature)
     for (path, _), track in curves.items():
         name = prefixes.get(path[: path.rfind(".") + 1]) if path.startswith("pose.") else armature.name
         if name is None:
             continue
-        co = track.co
-        bad = ~track.finite & ~((co[:, 0] < first) | (co[:, 0] > last))
+        times = track.co[:, 0] + shift
+        bad = ~track.finite & ~((times < first) | (times > last))
         if replaced is not None and bad.any() and track.finite.any() and path.startswith("pose."):
-            bad &= ~replaced(name, co[:, 0])
+            bad &= ~replaced(name, times)
         if bad.any():
             raise MotionError(
-                f"A key of '{name}' in frame {co[np.argmax(bad), 0]:g} is not a number; "
+                f"A key of '{name}' in frame {times[np.argmax(bad)]:g} is not a number; "
                 "delete or repair it and try again."
             )
 

@@ -11,8 +11,6 @@ from collections.abc import Iterable
 
 import bpy
 
-from .. import compat
-
 PROPERTY = "mmdm_unkeyed"
 """Custom property of the result's action: JSON, [[path, index, value], …]."""
 
@@ -34,9 +32,9 @@ def recall(action: bpy.types.Action | None) -> Values:
         return {}
 
 
-def put_back(armature: bpy.types.Object, values: Values) -> None:
-    """Set the channels that the action which is assigned now does not key."""
-    keyed = {(c.data_path, c.array_index) for c in _curves(armature)} if values else set()
+def put_back(armature: bpy.types.Object, values: Values, curves: Iterable[bpy.types.FCurve]) -> None:
+    """Set the channels that are not among the curves which move the armature now."""
+    keyed = {(c.data_path, c.array_index) for c in curves} if values else set()
     for (path, index), value in values.items():
         if (path, index) in keyed:
             continue
@@ -48,8 +46,3 @@ def put_back(armature: bpy.types.Object, values: Values) -> None:
                 armature.path_resolve(path)[index] = value
         except (ValueError, KeyError, IndexError):  # the bone is gone, or turns in another rotation mode by now
             continue
-
-
-def _curves(armature: bpy.types.Object) -> Iterable[bpy.types.FCurve]:
-    data = armature.animation_data
-    return compat.curves(data.action, compat.assigned_slot(armature)) if data else ()

@@ -9,7 +9,7 @@ from typing import Any
 import bpy
 import numpy as np
 
-from .. import compat
+from .. import compat, nla
 from ..engine_link import Motion, MotionError, kinematics
 from ..engine_link import rotations as rot
 from . import channels, controls, edits, limbs, sampling, solve, unkeyed
@@ -51,10 +51,13 @@ def check(
     roles: RoleMap,
     bones: set[str] | None = None,
     span: tuple[float, float] | None = None,
+    *,
+    strips: bool = False,
 ) -> None:
     """Raise `MotionError` if the rig's state forbids writing keys to these bones (None = all). Ask before computing.
 
     span: first and last frame to write, where they are known; it matters to limbs that change between IK and FK.
+    strips: an NLA strip in tweak mode may be written in place of the armature's own action.
     """
     roles.require()
     data = armature.animation_data
@@ -65,8 +68,11 @@ def check(
     if armature.mode == "EDIT":
         raise MotionError(f"'{armature.name}' is in Edit Mode; switch to Pose Mode and try again.")
     if data and data.use_tweak_mode:
-        raise MotionError("The armature is in NLA tweak mode; leave it with Tab in the NLA Editor and try again.")
-    if data and data.use_nla and len(data.nla_tracks):
+        if not strips:
+            raise MotionError("The armature is in NLA tweak mode; leave it with Tab in the NLA Editor and try again.")
+        if problem := nla.obstacle(armature):
+            raise MotionError(problem + ".")
+    elif data and data.use_nla and len(data.nla_tracks):
         if any(track.is_solo for track in data.nla_tracks):
             raise MotionError("An NLA track plays solo and hides the action; switch its star off in the NLA Editor.")
         layered = any(not t.mute and len(t.strips) for t in data.nla_tracks)
@@ -153,7 +159,8 @@ def write(
         raise MotionError(f"The bone '{missing}' is gone since the motion was read; run the command again.")
     inside = (take.frames >= start - 1e-6) & (take.frames <= end + 1e-6)
     touched = take.frames[changed.any(axis=1) & inside]
-    check(context, armature, roles, bones, (float(touched[0]), float(touched[-1])) if len(touched) else None)
+    span = (float(touched[0]), float(touched[-1])) if len(touched) else None
+    check(context, armature, roles, bones, span, strips=True)
     edited.require_finite(changed)
 
     changed = changed & inside[:, None]
@@ -188,7 +195,7 @@ def write(
         session.discard()
         raise
     if assign:
-        compat.assign(armature, session.action, session.slot)
+        nla.assign(armature, session.action, session.slot)
     else:
         session.restore()
     context.scene.frame_set(context.scene.frame_current, subframe=context.scene.frame_subframe)
@@ -242,15 +249,11 @@ class Session:
         span: tuple[float, float] = (0, 0),
     ) -> None:
         data = armature.animation_data
-        self.armature, self.take, self.name, self.style, self.notes, self.keep = (
-            armature,
-            take,
-            name,
-            style,
-            notes,
-            keep,
-        )
-        self.density, self.step, self.start = density, step, start
+        self.armature, self.take, self.name, self.style, self.notes = armature, take, name, style, notes
+        shift = nla.shift(armature)  # curves are read and written on the action's own time
+        self.frames, self.start, self.span = take.frames - shift, start - shift, (span[0] - shift, span[1] - shift)
+        self.keep = {bone: [frame - shift for frame in frames] for bone, frames in keep.items()}
+        self.density, self.step = density, step
         self.radians = float(np.radians(tolerance))
         self.source = data.action if data else None
         self.source_slot = compat.assigned_slot(armature)
@@ -262,7 +265,7 @@ class Session:
             self.driven = {(d.data_path, d.array_index) for d in data.drivers if not d.mute}
         self.old = {(c.data_path, c.array_index): c for c in compat.curves(self.source, self.source_slot)}
         self.live = sampling.live_curves(armature)
-        self.switched, self.span = switched, span
+        self.switched = switched
         self.unkeyed: unkeyed.Values = {}
         self.bones: tuple[str, ...] = ()
         self.keys = 0
@@ -282,8 +285,8 @@ class Session:
 
     def restore(self) -> None:
         """Assign the source action again, and what only the new one keys as it was."""
-        compat.assign(self.armature, self.source, self.source_slot)
-        unkeyed.put_back(self.armature, self.unkeyed)
+        nla.assign(self.armature, self.source, self.source_slot)
+        unkeyed.put_back(self.armature, self.unkeyed, compat.curves(self.source, self.source_slot))
 
     def discard(self) -> None:
         """As if nothing had been started: the source assigned as before, no new action left."""
@@ -336,7 +339,7 @@ class Session:
         owner = self.armature.pose.bones[bone] if bone else self.armature
         path = sampling.bone_path(bone, "location") if bone else "location"
         edit = Edit(owner, path, LOCATION, np.zeros((len(frames), 3)), frames, bone or "Object Transforms")
-        old = edits.Property(edit, self.live, lambda _p, _i: False).old(self.take.frames)
+        old = edits.Property(edit, self.live, lambda _p, _i: False).old(self.frames)
         target = old + np.linalg.solve(frame, move[..., None])[..., 0]
         return Edit(owner, path, LOCATION, target, frames, edit.group)
 
@@ -383,9 +386,7 @@ class Session:
             if edit.mode == LOCATION:
                 tolerance = self.radians * leg / self._metres(edit)
             spacing = Spacing("ALL" if trial else self.density, self.step, tolerance, self.start)
-            self.keys += edits.apply(
-                edit, source, self.action, self.slot, self.take.frames, cut, spacing, baked, self.style
-            )
+            self.keys += edits.apply(edit, source, self.action, self.slot, self.frames, cut, spacing, baked, self.style)
             owner = "" if edit.owner == self.armature else edit.group
             if owner not in self.bones:
                 self.bones = (*self.bones, owner)
@@ -405,7 +406,7 @@ class Session:
         own = source.key_times
         if len(kept):  # only keys that are really there can stay
             kept = kept[[bool(len(own)) and np.abs(own - k).min() < edits.SAME_TIME for k in kept]]
-        return edits.pieces(self.take.frames, edit.frames, kept)
+        return edits.pieces(self.frames, edit.frames, kept)
 
     def _dense(self, sources: list[edits.Property], cuts: list[list[edits.Piece]]) -> list[bool]:
         """Which properties are baked around the frames to write; those with too few keys follow the majority."""

@@ -6,7 +6,7 @@ from collections.abc import Hashable
 
 import bpy
 
-from .. import compat, jobs
+from .. import compat, jobs, nla
 from ..engine_link import MotionError
 from ..operators import estimates, reading
 from ..operators.fill_gap import planned
@@ -70,7 +70,7 @@ def _outlook(context: bpy.types.Context) -> tuple[str, Hashable]:
     """The preview, and what an estimate must be of to hold for it; None without a plan."""
     armature, options = jobs.require_armature(context), context.scene.mmdm
     key = (armature.session_uid, armature.animation_data.action.session_uid, compat.selection(armature).tobytes(),
-           reading.preview_range(context), options.keep, options.extend)  # fmt: skip
+           nla.shift(armature), reading.preview_range(context), options.keep, options.extend)  # fmt: skip
 
     def compute() -> tuple[str, Hashable]:
         try:

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 import bpy
 
 SHARE = 50
-"""A fact that took t seconds is kept for SHARE times t, so that drawing takes at most a fiftieth of the time."""
+"""A fact that took t seconds is kept for SHARE times t, so that it takes at most a fiftieth of the time."""
 FRESH = 0.1
 """Seconds within which several views are drawn of one change."""
 
@@ -24,7 +24,8 @@ class Memo(Generic[Value]):
     Whoever draws an old one is drawn once more when it is due, so that nothing wrong stays on the screen.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, share: int = SHARE) -> None:
+        self._share = share
         self._key: Hashable = None
         self._value: Value | None = None
         self._until = 0.0
@@ -36,7 +37,7 @@ class Memo(Generic[Value]):
         if self._value is None or key != self._key or now >= self._until or self._from < _wanted:
             self._value, self._key = compute(), key
             end = time.monotonic()
-            self._from, self._until = end, end + SHARE * (end - now)
+            self._from, self._until = end, end + self._share * (end - now)
         elif not bpy.app.background and now - self._from > FRESH and not bpy.app.timers.is_registered(_redraw):
             bpy.app.timers.register(_redraw, first_interval=self._until - now)
         return self._value

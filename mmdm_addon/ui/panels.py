@@ -4,12 +4,13 @@ import bpy
 
 from .. import jobs, runtime
 from ..engine_link import JOINTS
+from ..operators import applying
 from ..rig import roles
 from . import bone_map, engine, fill_gap, problems
 from .layout import Panel, paragraph
 from .memo import Memo
 
-_roles: Memo[roles.RoleMap] = Memo()
+_roles: Memo[roles.RoleMap] = Memo(share=250)  # names and shapes of bones change rarely, choices are in its key
 
 
 class MMDM_PT_main(Panel, bpy.types.Panel):
@@ -77,10 +78,9 @@ class MMDM_PT_takes(Panel, bpy.types.Panel):
     def draw(self, context: bpy.types.Context) -> None:
         """Blender's hook."""
         layout, armature = self.layout, jobs.require_armature(context)
-        shown = armature.animation_data.action if armature.animation_data else None
         column = layout.column(align=True)
         for index, take in enumerate(armature.mmdm.takes):
-            here = take.action is not None and take.action == shown
+            here = take.action is not None and take.action == applying.shown(armature, take)
             name = take.action.name if take.action is not None else f"{take.name} (deleted)"
             row = column.row(align=True)
             row.enabled = take.action is not None

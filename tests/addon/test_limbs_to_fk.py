@@ -97,6 +97,25 @@ def test_a_part_of_the_range_and_of_the_limbs(walker):
     refused(convert, "must not come after", frame_start=9, frame_end=5)
 
 
+def test_a_strip_in_tweak_mode_is_converted_where_it_lies(walker):
+    data, action = walker.animation_data, walker.animation_data.action
+    before = poses(walker)
+    data.nla_tracks.new().strips.new("Strip", 21, action)
+    data.action = None
+    data.use_tweak_mode = True
+    moved = sampling.evaluated(bpy.context, walker, SEEN, FRAMES + 20).pose
+    assert_same(moved, before)
+    assert convert("EXEC_DEFAULT", True, frame_start=25, frame_end=29) == {"FINISHED"}
+    assert data.use_tweak_mode
+    assert data.action.name == "Walk FK"
+    assert_same(sampling.evaluated(bpy.context, walker, SEEN, FRAMES + 20).pose, moved)
+    assert switch(walker, "thigh_parent.L") == [float(5 <= frame <= 9) for frame in FRAMES]
+    found = roles.detect(walker)
+    write.check(bpy.context, walker, found, {"thigh_fk.L"}, (25, 29), strips=True)
+    with pytest.raises(MotionError, match="left leg is in IK"):
+        write.check(bpy.context, walker, found, {"thigh_fk.L"}, (25, 30), strips=True)
+
+
 def test_rigs_without_switches_are_greyed_out_in_words():
     ensure_registered()
     figures.animate(figures.make(), frames=5)

@@ -135,6 +135,16 @@ def test_frames_between_sparse_keys_are_no_context():
     assert frames[inside].tolist() == list(range(22, 41))
 
 
+def test_far_keys_between_frames_are_context_all_the_same():
+    armature = figure(every=10)
+    for curve in curves(armature):
+        for point in curve.keyframe_points:
+            point.co.x += 0.25
+        curve.update()
+    assert fill(frame_start=21, frame_end=41, keep="NONE") == {"FINISHED"}
+    refused(fill, "Nothing is keyed at or before frame 1", frame_start=1, frame_end=20)
+
+
 @pytest.mark.parametrize(("density", "expected"), [("ALL", 19), ("STEP", 4)])
 def test_density(density, expected):
     armature = figure(every=20, frames=61)
@@ -414,19 +424,6 @@ def test_bones_that_are_no_part_of_the_body(watched):
     select(watched, "prop")
     refused(fill, "part of the body", "Bone Map", frame_start=20, frame_end=40)
     refused(refine, "part of the body", frame_start=20, frame_end=40)
-
-
-def test_nla_tweak_mode_is_refused_in_words():
-    armature = figure()
-    data = armature.animation_data
-    action = data.action
-    strip = data.nla_tracks.new().strips.new("strip", 1, action)
-    data.action = None
-    strip.select = True
-    data.use_tweak_mode = True
-    assert not fill.poll()
-    with pytest.raises(RuntimeError, match="NLA tweak mode"):
-        fill(frame_start=20, frame_end=40)
 
 
 def test_corrupt_weights(watched):

@@ -174,7 +174,8 @@ def test_frames_on_keys_and_between_neighbouring_keys_are_poses():
     keyed = np.array([1, 10, 11, 12, 20.5, 30])
     frames = np.arange(0, 33, dtype=float)
     assert frames[timeline.trusted(keyed, frames)].tolist() == [1, 10, 11, 12, 30]
-    assert timeline.trusted(np.array([0.5, 1.25, 2.1]), np.array([0, 1.0, 2.0, 3.0])).tolist() == [
-        False, True, True, False,
+    assert timeline.trusted(np.array([0.5, 1.25, 2.1]), np.arange(-1.0, 5.0)).tolist() == [
+        False, True, True, True, True, False,  # 0 and 3 show the first and the last pose
     ]  # fmt: skip
+    assert timeline.trusted(np.array([1.25, 9.5]), np.arange(12.0)).tolist() == [f in (1, 10) for f in range(12)]
     assert not timeline.trusted(np.zeros(0), frames).any()
