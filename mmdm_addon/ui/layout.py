@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from functools import lru_cache
 from typing import Any
 
 import bpy
@@ -16,8 +17,13 @@ def paragraph(layout: bpy.types.UILayout, text: str, icon: str = "NONE") -> None
     width = bpy.context.region.width / (bpy.context.preferences.system.ui_scale or 1)  # 0 before the first window
     column = layout.column(align=True)
     column.scale_y = 0.8
-    for i, line in enumerate(textwrap.wrap(text, max(16, int((width - _MARGINS) / _CHARACTER)))):
+    for i, line in enumerate(_lines(text, max(16, int((width - _MARGINS) / _CHARACTER)))):
         column.label(text=line, icon=icon if i == 0 else "NONE" if icon == "NONE" else "BLANK1")
+
+
+@lru_cache(64)  # the same few sentences, many times a second
+def _lines(text: str, characters: int) -> tuple[str, ...]:
+    return tuple(textwrap.wrap(text, characters))
 
 
 class Panel:
