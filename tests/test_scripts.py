@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from importlib.metadata import distribution
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from mmdm_engine.contract.skeleton import INDEX
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-SCRIPTS = ["test", "demo", "make_demo_clip"]
+SCRIPTS = ["build", "demo", "lock_environments", "make_demo_clip", "test"]
 
 
 @pytest.fixture(scope="module")
@@ -142,8 +143,8 @@ def test_every_command_that_the_pages_show_exists_with_its_options():
 def test_every_script_and_benchmark_that_the_pages_show_is_there():
     for page in PAGES:
         text = page.read_text()
-        for name in set(re.findall(r"\bscripts/([a-z_]+)\b", text)):
-            assert (ROOT / "scripts" / name).is_file(), f"{page.name}: scripts/{name}"
+        for name in set(re.findall(r"\bscripts/([a-z_]+(?:\.py)?)\b", text)):
+            assert (ROOT / "scripts" / name).exists(), f"{page.name}: scripts/{name}"
         for name in set(re.findall(r"python (benchmarks/[a-z_]+\.py)", text)):
             assert (ROOT / name).is_file(), f"{page.name}: {name}"
 
@@ -169,6 +170,7 @@ def bash(line: str, folder: Path = ROOT, **environment: str) -> subprocess.Compl
 def checkout(tmp_path):
     """The scripts and what they read, elsewhere, without any environment."""
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
+    shutil.copytree(ROOT / "mmdm_addon" / "requirements", tmp_path / "mmdm_addon" / "requirements")
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     return tmp_path
 
@@ -192,9 +194,9 @@ def test_a_machine_without_the_python_gets_one_sentence(checkout):
 
 
 def test_a_full_disk_gets_one_sentence(checkout):
-    outcome = bash("source scripts/environment; _need_space . 99999999", checkout)
+    outcome = bash("source scripts/environment; _need_space . 99999999 'Blender 5.0'", checkout)
     assert outcome.returncode == 1
-    assert re.fullmatch(r"error: there are \d+ GB free .*; free some\.\n", outcome.stderr)
+    assert re.fullmatch(r"error: there are \d+ GB free .*Blender 5\.0 needs .*run this again\.\n", outcome.stderr)
 
 
 @pytest.mark.parametrize(
@@ -202,6 +204,7 @@ def test_a_full_disk_gets_one_sentence(checkout):
     [
         ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "the disk is full"),
         ("NewConnectionError: Failed to establish a new connection: [Errno 101]", "check the network"),
+        ("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.", "not the one that was locked"),
         ("ERROR: No matching distribution found for bpy==4.5.15", "No matching distribution found for bpy==4.5.15"),
     ],
 )
@@ -227,15 +230,114 @@ def test_a_missing_library_names_the_packages(checkout):
     assert "libxi6" in outcome.stderr
 
 
-def test_a_complete_environment_is_used_as_it_is_and_another_recipe_is_not(checkout):
+def test_a_complete_environment_is_used_as_it_is_and_another_lock_is_not(checkout):
     folder = checkout / ".venv" / "5.0"
     (folder / "bin").mkdir(parents=True)
     (folder / "bin" / "python").symlink_to(shutil.which("true") or "/bin/true")
-    stamp = bash("source scripts/environment; _stamp_of 5.0", checkout).stdout
+    stamp = bash("source scripts/environment; _stamp_of 5.0 .venv/5.0", checkout).stdout
     (folder / "complete").write_text(stamp)
     outcome = bash("source scripts/environment; environment 5.0", checkout)
     assert outcome.returncode == 0, outcome.stderr
     assert "is complete" in outcome.stdout
-    text = (checkout / "scripts" / "environment").read_text()
-    (checkout / "scripts" / "environment").write_text(text.replace("bpy==5.0.1", "bpy==5.0.2"))
-    assert bash("source scripts/environment; _stamp_of 5.0", checkout).stdout != stamp
+    lock = checkout / "scripts" / "locks" / "5.0.txt"
+    lock.write_text(lock.read_text().replace("bpy==5.0.1", "bpy==5.0.2"))
+    assert bash("source scripts/environment; _stamp_of 5.0 .venv/5.0", checkout).stdout not in ("", stamp)
+
+
+def test_without_a_network_one_sentence_and_the_next_run_goes_on(checkout):
+    """A real environment, whose packages cannot be fetched: nothing answers at the index."""
+    (checkout / "pip.conf").write_text("")
+    offline = {
+        "PIP_CONFIG_FILE": str(checkout / "pip.conf"),
+        "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
+        "PIP_NO_CACHE_DIR": "1",
+        "PIP_FIND_LINKS": "",
+        "PIP_EXTRA_INDEX_URL": "",
+    }
+    line = "source scripts/environment; BLENDER_INDEX=; environment 5.0"
+    outcome = bash(line, checkout, **offline)
+    assert outcome.returncode == 1
+    assert re.fullmatch(
+        r"error: packages could not be downloaded; check the network .* run this again\.\n", outcome.stderr
+    )
+    python = checkout / ".venv" / "5.0" / "bin" / "python"
+    made = python.lstat().st_mtime_ns
+    packages = next((checkout / ".venv" / "5.0" / "lib").glob("python*/site-packages"))
+    (packages / "interrupted-1.0.dist-info").mkdir()  # pip was killed before it wrote RECORD
+    outcome = bash("source scripts/environment; _install_lock() { return 1; }; environment 5.0", checkout)
+    assert outcome.stderr.startswith("error: pip could not install")
+    assert python.lstat().st_mtime_ns == made  # not begun anew
+    assert not (packages / "interrupted-1.0.dist-info").exists()
+    assert next(packages.glob("pip-*.dist-info")).is_dir()
+    assert not (checkout / ".venv" / "5.0" / "complete").exists()
+
+
+def test_the_build_of_torch_stays_what_it_was_made_with(checkout):
+    (checkout / ".venv" / "4.5").mkdir(parents=True)
+    ask = "source scripts/environment; _build_of .venv/4.5"
+    assert bash(ask, checkout).stdout == "cpu\n"
+    (checkout / ".venv" / "4.5" / "torch").write_text("cuda\n")
+    assert bash(ask, checkout).stdout == "cuda\n"
+    assert bash(ask, checkout, TORCH_BUILD="cpu").stdout == "cpu\n"
+
+
+def test_a_machine_without_a_lock_gets_one_sentence(checkout):
+    outcome = bash("source scripts/environment; uname() { echo Plan9; }; _engine_lock cpu", checkout)
+    assert outcome.returncode == 1
+    assert re.fullmatch(r"error: there is no PyTorch for Plan9 .* macOS on arm64\.\n", outcome.stderr)
+
+
+# --- locks ----------------------------------------------------------------------------------------------------------
+
+
+def pinned(lock: Path) -> dict[str, tuple[str, int]]:
+    """Name → version and number of digests of each package in a lock."""
+    found: dict[str, tuple[str, int]] = {}
+    for block in re.split(r"\n(?=[a-z])", lock.read_text()):
+        if match := re.match(r"([a-z0-9-]+)==([^ ]+)", block):
+            found[match[1]] = (match[2], len(re.findall(r"--hash=sha256:[0-9a-f]{64}\b", block)))
+    return found
+
+
+@pytest.mark.parametrize("version", ["4.2", "4.5", "5.0", "5.2"])
+def test_every_package_of_an_environment_is_locked_with_digests_for_all_systems(version):
+    packages = pinned(ROOT / "scripts" / "locks" / f"{version}.txt")
+    assert packages["bpy"][0].startswith(version)
+    assert packages["bpy"][1] >= 3  # Linux, macOS, Windows
+    assert {"numpy", "scipy", "array-api-compat", "pytest", "hypothesis"} <= set(packages)
+    assert all(digests for _, digests in packages.values())
+    assert "torch" not in packages  # comes from the engine's lock
+
+
+def test_the_development_environment_has_the_versions_that_the_extension_installs():
+    development = pinned(ROOT / "scripts" / "locks" / "4.5.txt")
+    for lock in (ROOT / "mmdm_addon" / "requirements").glob("*-py311.txt"):
+        engine = pinned(lock)
+        shared = set(engine) & set(development) - {"numpy"}
+        assert {"scipy", "safetensors", "array-api-compat"} <= shared
+        assert {n: development[n][0] for n in shared} == {n: engine[n][0] for n in shared}, lock.name
+
+
+def test_what_is_taken_out_of_a_lock_goes_with_its_digests(checkout):
+    (checkout / "lock").write_text("# top\na==1 \\\n    --hash=sha256:1\nnumpy==2 \\\n    --hash=sha256:2\nb==3\n")
+    outcome = bash("source scripts/environment; without numpy < lock", checkout)
+    assert outcome.stdout == "a==1 \\\n    --hash=sha256:1\nb==3\n"
+
+
+@pytest.mark.skipif(not all(map(shutil.which, ("dpkg", "ldd", "objdump"))), reason="needs Debian with binutils")
+def test_the_readme_names_every_library_that_blenders_module_needs():
+    folder = Path(str(distribution("bpy").locate_file("bpy"))).resolve()
+    module = folder / "__init__.so"
+    places = {name: Path(place) for name, place in re.findall(r"(\S+) => (/\S+)", bash(f"ldd '{module}'").stdout)}
+    bundled = [module, *(place for place in places.values() if place.resolve().is_relative_to(folder))]
+    needed = {name for path in bundled for name in re.findall(r"NEEDED\s+(\S+)", bash(f"objdump -p '{path}'").stdout)}
+    named = set(bash("source scripts/environment; echo $LIBRARIES").stdout.split())
+    base = {"libc6", "libgcc-s1", "libstdc++6", "zlib1g"}  # on every Debian that has Python
+    outside = {name: places[name] for name in needed & set(places) if places[name] not in bundled}
+    assert "libX11.so.6" in outside
+    for name, place in outside.items():
+        owners = bash(f"dpkg -S {place} || dpkg -S {place.resolve()}").stdout
+        assert owners.split(":")[0] in named | base, f"{name}: {owners}"
+    line = re.search(r"apt-get install (.+)", (ROOT / "README.md").read_text())
+    assert line is not None
+    assert named <= set(line[1].split())
