@@ -251,6 +251,7 @@ COMMANDS: dict[str, Command] = {
         "take.bvh take.npy --form features",
         own=(add_export_arguments, run_export),
     ),
+    "capture": Command("make people of the 2-D detections of several cameras", module=".capture.command"),
     "evaluate": Command("measure a prior beside the baselines on a pack", module=".evaluate"),
     "train": Command("train a prior on a pack", module=".training.command"),
     "pack": Command("make a pack from a folder of BVH takes", "takes/ takes.npz", module=".pack"),
