@@ -40,7 +40,8 @@ def main(argv: Sequence[str], program: str = "python -m mmdm_addon.batch") -> in
     try:
         return _run(settings)
     except (Stopped, KeyboardInterrupt):
-        print("Stopped; what is done stays. Go on with --resume.", file=sys.stderr, flush=True)
+        if not settings.member:
+            print("Stopped; what is done stays. Go on with --resume.", file=sys.stderr, flush=True)
         return STOPPED
     finally:
         for number, handler in before.items():
