@@ -177,12 +177,13 @@ class EngineOperator:
     """Mix-in: subclasses give ``title``, ``prepare`` and ``apply``; see the module's text.
 
     panel_options: names of properties that, run from the window, default to the panel's. needs_bones: it is about the
-    selected bones.
+    selected bones. own_panel: its own panel shows the answer, so that the first one need not.
     """
 
     title = ""
     panel_options: tuple[str, ...] = ()
     needs_bones = True
+    own_panel = False
     if TYPE_CHECKING:  # what bpy.types.Operator brings
         poll_message_set: Any
         properties: Any
@@ -285,6 +286,8 @@ class EngineOperator:
         header, arrays = job.call.result()
         armature = job.request.target.resolve(context)
         self._say("INFO", self.receive(context, armature, job.request, header, arrays))
+        if self.own_panel:
+            bpy.context.window_manager.mmdm.message = ""
         return "FINISHED"
 
     @contextlib.contextmanager

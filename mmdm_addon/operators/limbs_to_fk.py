@@ -16,6 +16,7 @@ from ..rig.fk import to_fk
 from ..rig.limbs import Limb
 from ..rig.read import read
 from ..rig.roles import RoleMap, detect
+from ..rig.sampling import Progress
 from . import applying, reading
 
 
@@ -53,24 +54,32 @@ class MMDM_OT_limbs_to_fk(bpy.types.Operator):
     def execute(self, context: bpy.types.Context) -> set[str]:
         """Read, convert, and say what moved."""
         armature = jobs.require_armature(context)
+        manager = context.window_manager
+        manager.progress_begin(
+            0, 1
+        )  # Blender waits for Python here, so all there is to show is the number at the mouse
         try:
-            text = self._convert(context, armature)
+            text = self._convert(context, armature, lambda done, of: manager.progress_update(done / of))
         except MotionError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
+        finally:
+            manager.progress_end()
         self.report({"INFO"}, text)
         return {"FINISHED"}
 
-    def _convert(self, context: bpy.types.Context, armature: bpy.types.Object) -> str:
+    def _convert(self, context: bpy.types.Context, armature: bpy.types.Object, progress: Progress) -> str:
         roles = detect(armature)
         roles.require()
         first, last = self._range(context, armature)
         chosen = _chosen(armature, roles, (first, last))
         source, slot = armature.animation_data.action, applying.slot_handle(armature)
-        take = read(context, armature, np.arange(first, last + 1, dtype=np.float64), roles=roles)
+        frames = np.arange(first, last + 1, dtype=np.float64)
+        take = read(context, armature, frames, roles=roles, progress=sampling.part(progress, 0, 0.15))
         with applying.all_or_nothing(armature):
             applying.list_source(armature)
-            report = to_fk(context, armature, take, chosen, name=f"{source.name} FK")
+            share = sampling.part(progress, 0.15, 1)
+            report = to_fk(context, armature, take, chosen, name=f"{source.name} FK", progress=share)
             names = " and ".join(limb.name for limb in chosen) if len(chosen) < 3 else f"{len(chosen)} limbs"
             applying.list_take(armature, report, slot, f"FK {first:g}-{last:g}")
         words = [f"{names.capitalize()} in FK in frames {first:g}-{last:g}, {applying.changes(report)}."]

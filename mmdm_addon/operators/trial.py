@@ -37,10 +37,12 @@ class MMDM_OT_trial(jobs.EngineOperator, bpy.types.Operator):
     bl_idname = "mmdm.trial"
     bl_label = "Estimate Error"
     bl_description = (
-        "Try Fill Gap out on good motion nearby and say what error to expect, beside Bézier curves. Nothing is written"
+        "Try Fill Gap out on good motion nearby and say what error to expect, beside Bézier curves. Of several gaps "
+        "the longest is tried. Nothing is written"
     )
     title = "Estimate Error"
     panel_options = ("keep", "extend")
+    own_panel = True
 
     __annotations__ = {
         **frame_options("The pose before the gap", "The pose after the gap", kept=True),

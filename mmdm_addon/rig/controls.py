@@ -19,7 +19,7 @@ from . import sampling, solve
 from .binding import RigTake
 from .edits import Edit
 from .roles import RoleMap
-from .sampling import WORLD_AXES, metres
+from .sampling import WORLD_AXES, Progress, metres
 from .tree import BoneTree
 
 if TYPE_CHECKING:
@@ -40,13 +40,15 @@ def solve_by_evaluation(
     *,
     carried: bool,
     lengths: Mapping[str, np.ndarray] | None = None,
+    progress: Progress | None = None,
 ) -> list[Edit]:
     """Edits that bring the evaluated skeleton to the goal.
 
     They are tried out in the session's action, which is a fresh copy again afterwards.
 
     carried: whether what carries the root motion may be written. lengths: bone that is read → (T, 3) scale of its axes
-    that the controls are to give it as well; without it scales stay as they are.
+    that the controls are to give it as well; without it scales stay as they are. progress(done, of) may raise to
+    cancel.
     """
     binding = take.binding
     tree = BoneTree.of(armature)
@@ -63,14 +65,21 @@ def solve_by_evaluation(
     every |= where[:, 22]
     rows = np.flatnonzero(every)
 
+    depths = sorted({entry[0] for entry in plan})
+    looks = len(depths) + 1  # the hips' place may come last
+    looked = 0
+
     def look() -> sampling.Samples:
+        nonlocal looked
         session.apply(made, trial=True)
         nla.assign(armature, session.action, session.slot)
-        shown = sampling.evaluated(context, armature, binding.bones, take.frames[rows])
+        share = sampling.part(progress, looked / looks, (looked + 1) / looks)
+        shown = sampling.evaluated(context, armature, binding.bones, take.frames[rows], share)
+        looked += 1
         session.reset()
         return shown
 
-    for depth in sorted({entry[0] for entry in plan}):
+    for depth in depths:
         shown = look()
         pose, basis = sampling.rotations_of(shown.pose), sampling.rotations_of(shown.basis)
         for _, bone, role, frames in (entry for entry in plan if entry[0] == depth):

@@ -36,6 +36,13 @@ class Samples:
     world: np.ndarray
 
 
+def part(progress: Progress | None, start: float, stop: float) -> Progress | None:
+    """Progress of a part of the work, from one share of the whole to another, in thousandths."""
+    if progress is None:
+        return None
+    return lambda done, of: progress(round(1000 * (start + (stop - start) * done / of)), 1000)
+
+
 def metres(scene: bpy.types.Scene) -> float:
     """Metres per Blender unit."""
     return scene.unit_settings.scale_length if scene.unit_settings.system != "NONE" else 1.0
@@ -230,7 +237,7 @@ def evaluated(
             shown.pose.bones.foreach_get("matrix_basis", buffer.reshape(-1))
             basis[t] = buffer[rows].swapaxes(1, 2)
             world[t] = shown.matrix_world
-            if progress and t % 50 == 49:
+            if progress and t % 10 == 9:
                 progress(t + 1, len(frames))
     finally:
         if armature.data.pose_position != position:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from dataclasses import dataclass
 
 import bpy
 
@@ -13,7 +14,20 @@ from ..operators.fill_gap import planned
 from .layout import Panel, paragraph
 from .memo import Memo
 
-_plan: Memo[tuple[str, Hashable]] = Memo()
+
+@dataclass(frozen=True)
+class Outlook:
+    """What Fill Gap would do. text: in words, or why it cannot. gaps: how many.
+
+    question: what an estimate must be of to hold for it; None without a plan.
+    """
+
+    text: str
+    gaps: int = 0
+    question: Hashable = None
+
+
+_plan: Memo[Outlook] = Memo()
 
 
 class MMDM_PT_fill(Panel, bpy.types.Panel):
@@ -26,9 +40,9 @@ class MMDM_PT_fill(Panel, bpy.types.Panel):
         """Blender's hook."""
         layout, options = self.tool_layout(), context.scene.mmdm
         if not jobs.unready(context):
-            text, question = _outlook(context)
-            paragraph(layout, text, icon="KEYFRAME_HLT")
-            _draw_estimate(layout, question)
+            outlook = _outlook(context)
+            paragraph(layout, outlook.text, icon="KEYFRAME_HLT")
+            _draw_estimate(layout, outlook)
         layout.operator("mmdm.fill_gap", icon="IPO_EASE_IN_OUT")
         column = layout.column()
         column.prop(options, "keep")
@@ -44,42 +58,42 @@ class MMDM_PT_fill(Panel, bpy.types.Panel):
         column.prop(options, "extend")
 
 
-def _draw_estimate(layout: bpy.types.UILayout, question: Hashable) -> None:
+def _draw_estimate(layout: bpy.types.UILayout, outlook: Outlook) -> None:
     """The expected error once it is known for this plan, until then the button; greyed out where there is no plan."""
-    estimate = estimates.recall(question)
+    estimate = estimates.recall(outlook.question)
     if estimate:
         paragraph(layout, estimate.sentence, icon="INFO")
         return
     row = layout.row()
-    row.enabled = question is not None
-    row.operator("mmdm.trial", icon="DRIVER_DISTANCE")
+    row.enabled = outlook.question is not None
+    text = "Estimate Error of the Longest Gap" if outlook.gaps > 1 else "Estimate Error"
+    row.operator("mmdm.trial", text=text, icon="DRIVER_DISTANCE")
 
 
 def fill_preview(context: bpy.types.Context) -> str:
     """What Fill Gap would write and keep, or why it cannot."""
-    return _outlook(context)[0]
+    return _outlook(context).text
 
 
 def expectation(context: bpy.types.Context) -> str:
     """The expected error of what Fill Gap would do, if it was estimated."""
-    estimate = estimates.recall(_outlook(context)[1])
+    estimate = estimates.recall(_outlook(context).question)
     return estimate.sentence if estimate else ""
 
 
-def _outlook(context: bpy.types.Context) -> tuple[str, Hashable]:
-    """The preview, and what an estimate must be of to hold for it; None without a plan."""
+def _outlook(context: bpy.types.Context) -> Outlook:
     armature, options = jobs.require_armature(context), context.scene.mmdm
     key = (armature.session_uid, armature.animation_data.action.session_uid, compat.selection(armature).tobytes(),
            nla.shift(armature), reading.preview_range(context), options.keep, options.extend)  # fmt: skip
 
-    def compute() -> tuple[str, Hashable]:
+    def compute() -> Outlook:
         try:
             about = reading.subject(armature)
             plan = planned(context, about, keep=options.keep, extend=options.extend)
         except MotionError as error:
-            return str(error), None
+            return Outlook(str(error))
         text = plan.sentence[0].upper() + plan.sentence[1:]
-        return text, estimates.question(context, armature, about, plan)
+        return Outlook(text, len(plan.gaps), estimates.question(context, armature, about, plan))
 
     return _plan.get(key, compute)
 

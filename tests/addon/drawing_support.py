@@ -34,8 +34,10 @@ class Drawing:
     def label(self, *, text="", icon="NONE") -> None:
         self._add("label", text)
 
-    def operator(self, name, **_options) -> SimpleNamespace:
-        return self._add("operator", name)
+    def operator(self, name, text="", **_options) -> SimpleNamespace:
+        settings = self._add("operator", name)
+        settings.button = text
+        return settings
 
     def prop(self, _owner, name, **_options) -> None:
         self._add("prop", name)

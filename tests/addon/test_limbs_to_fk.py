@@ -6,12 +6,12 @@ import bpy
 import figures
 import numpy as np
 import pytest
-from operator_support import ensure_registered, refused, select, state
+from operator_support import ensure_registered, refused, same, select, state
 
 from mmdm_addon import compat
 from mmdm_addon.engine_link import MotionError
 from mmdm_addon.engine_link import rotations as rot
-from mmdm_addon.rig import roles, sampling, write
+from mmdm_addon.rig import fk, limbs, read, roles, sampling, write
 
 convert = bpy.ops.mmdm.limbs_to_fk
 FRAMES = np.arange(1.0, 14.0)
@@ -114,6 +114,29 @@ def test_a_strip_in_tweak_mode_is_converted_where_it_lies(walker):
     write.check(bpy.context, walker, found, {"thigh_fk.L"}, (25, 29), strips=True)
     with pytest.raises(MotionError, match="left leg is in IK"):
         write.check(bpy.context, walker, found, {"thigh_fk.L"}, (25, 30), strips=True)
+
+
+def test_progress_rises_and_may_cancel(walker):
+    before, found = state(walker), roles.detect(walker)
+    take = read.read(bpy.context, walker, FRAMES, roles=found)
+    seen = []
+
+    def run(progress):
+        fk.to_fk(bpy.context, walker, take, limbs.of(walker, found), name="FK", progress=progress)
+
+    def stop(done, of):
+        if done / of > 0.5:
+            raise MotionError("stopped")
+
+    with pytest.raises(MotionError, match="stopped"):
+        run(stop)
+    assert same(state(walker), before)
+    assert [action.name for action in bpy.data.actions] == ["Walk"]
+    run(lambda done, of: seen.append(done / of))
+    assert seen == sorted(seen)
+    assert 0 < seen[0] < 0.15
+    assert 0.85 < seen[-1] <= 1
+    assert len(seen) > 4
 
 
 def test_rigs_without_switches_are_greyed_out_in_words():

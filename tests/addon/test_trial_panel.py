@@ -23,6 +23,7 @@ from operator_support import (
 from mmdm_addon import jobs
 from mmdm_addon.operators import estimates
 from mmdm_addon.ui import fill_gap as panel
+from mmdm_addon.ui import panels
 
 trial = bpy.ops.mmdm.trial
 
@@ -38,7 +39,7 @@ def expectation():
     return panel.expectation(bpy.context)
 
 
-def test_the_panel_shows_the_sentence_and_nothing_is_written(asked, monkeypatch):
+def test_the_panel_shows_the_sentence_once_and_nothing_is_written(asked, monkeypatch, capfd):
     armature = figure()
     select_keys(armature, range(25, 32))
     before = state(armature)
@@ -47,8 +48,9 @@ def test_the_panel_shows_the_sentence_and_nothing_is_written(asked, monkeypatch)
     assert shown.enabled_operators() == [("mmdm.trial", ""), ("mmdm.fill_gap", "")]
     assert trial() == {"FINISHED"}
     sentence = "Expected 0.7 cm, Bézier 1.4 cm, 7 holes"
-    assert bpy.context.window_manager.mmdm.message == sentence + "."
+    assert f"{sentence}." in capfd.readouterr().out  # the report
     assert expectation() == sentence
+    assert sentence not in drawn(panels.MMDM_PT_main, monkeypatch).texts("label")  # once is enough
     shown = drawn(panel.MMDM_PT_fill, monkeypatch)
     assert sentence in shown.texts("label")
     assert shown.texts("operator") == ["mmdm.fill_gap"]
@@ -112,9 +114,12 @@ def test_the_gap_and_far_more_context_are_sent_than_to_fill(asked):
     assert arrays["keep"][:361].all()
 
 
-def test_of_several_gaps_the_longest_is_tried_and_the_others_are_no_good_motion(asked):
+def test_of_several_gaps_the_longest_is_tried_and_the_others_are_no_good_motion(asked, monkeypatch):
     armature = figure()
     select_keys(armature, [*range(10, 14), *range(30, 40)])
+    panel._plan._until = 0
+    buttons = [s.button for what, name, _, s in drawn(panel.MMDM_PT_fill, monkeypatch).items if name == "mmdm.trial"]
+    assert buttons == ["Estimate Error of the Longest Gap"]
     trial()
     _, params, arrays = asked[-1]
     assert (params["start"], params["stop"]) == (29, 39)
