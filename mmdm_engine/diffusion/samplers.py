@@ -15,6 +15,7 @@ from .schedule import Objective, Schedule
 
 Predict = Callable[[Tensor, int], Tensor]
 Restore = Callable[[Tensor], Tensor]
+Draw = Callable[[], Tensor]
 
 
 def _same(x: Tensor) -> Tensor:
@@ -30,6 +31,7 @@ def ddim(
     objective: Objective = "x0",
     eta: float = 0.0,
     generator: torch.Generator | None = None,
+    draw: Draw | None = None,
     restore: Restore = _same,
     renoise_first: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -38,6 +40,7 @@ def ddim(
 
     x: noise; or data, which then is the state of the first step as it is (Eq. 10 starts so).
     eta: 0 = deterministic, 1 = ancestral variance.
+    draw: fresh noise like x, of unit variance; None = white noise from the generator.
     renoise_first: the network reads zeros at the first step, which must hold no signal (terminal SNR zero); x then
         serves as the noise to continue with. This is how the product priors are trained.
     """
@@ -54,7 +57,8 @@ def ddim(
             sigma = eta * ((1 - previous) / (1 - abar) * (1 - abar / previous)).clamp(min=0).sqrt()
             x = previous.sqrt() * x0 + (1 - previous - sigma**2).clamp(min=0).sqrt() * noise
             if eta > 0:
-                x = x + sigma * torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
+                fresh = draw() if draw else torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
+                x = x + sigma * fresh
         if progress is not None:
             progress(i + 1, len(steps))
     return x

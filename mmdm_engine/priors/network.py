@@ -22,6 +22,7 @@ from ..text import DIM, WordTable
 from . import border, residual
 from .generative import GenerativeNetwork
 from .masked import PositionsNetwork, SmoothNetwork
+from .spread import MotionNoise
 from .window import TOKEN, Bodies, Frame, find_frame, seconds_from_centre, tokens
 
 Progress = Callable[[int, int], None]
@@ -104,6 +105,8 @@ class InbetweenNetwork(nn.Module):
     OUTPUTS = residual.STATE + 2 * border.COUNT
     REST_SCALE = 0.4
     """Radians and leg lengths that count as one from the rest pose: about the RMS of CMU's motions."""
+    VARIETY = 0.3
+    """Size of the noise that takes are drawn with; 1 = takes spread as widely as true motions do."""
     LARGEST = 6.0
     """Clean signal implied by a predicted noise is kept within this: near pure noise a small error means a huge one."""
 
@@ -116,6 +119,7 @@ class InbetweenNetwork(nn.Module):
         self.config = EncoderConfig(kaa, self.FEATURES, residual.STATE, self.OUTPUTS, DIM if words else 0)
         self.encoder = Encoder(self.config)
         self.scale = residual.GapScale()
+        self.spread = MotionNoise()
         self.schedule = Schedule(STEPS, "cosine", zero_terminal_snr=objective == "x0")
 
     def settings(self) -> dict[str, Any]:
@@ -164,10 +168,23 @@ class InbetweenNetwork(nn.Module):
         )  # fmt: skip
 
     def predict(self, condition: Condition, state: Tensor, step: Tensor) -> Tensor:
-        """Scaled x0, or noise, (B, T, 22, 6) from a scaled noisy state at ``step`` (B,); zero where observed."""
+        """Scaled x0, or noise, (B, T, 22, 6) from a scaled noisy state at ``step`` (B,); zero where observed.
+
+        With the signal objective the state counts for as much as it holds of the signal, if what the network says is
+        the mean of all motions that fit here, and they spread by one (after Karras et al. 2022, Sec. 5). At the last
+        step it holds nothing and the answer is the network's own; at the first it is nearly the state.
+        """
         out = _encode(self.encoder, condition, state, step)
         free, weights = out.split([residual.STATE, 2 * border.COUNT], dim=-1)
-        return (free + residual.weigh(condition.bank, weights)) * condition.hidden
+        said = free + residual.weigh(condition.bank, weights)
+        if self.objective == "x0":
+            abar = self.schedule.at(step, said)
+            said = abar.sqrt() * state + (1 - abar) * said
+        return said * condition.hidden
+
+    def noise(self, condition: Condition, generator: torch.Generator | None = None) -> Tensor:
+        """What a scaled state (B, T, 22, 6) is noised with; see `spread`."""
+        return self.spread(condition.seconds, generator) * condition.hidden
 
     def sample(
         self, condition: Condition, steps: int = 1, generator: torch.Generator | None = None,
@@ -185,7 +202,7 @@ class InbetweenNetwork(nn.Module):
         batch = len(condition.features)
         noise = torch.zeros_like(condition.scale)
         if steps > 1:
-            noise = torch.randn(noise.shape, generator=generator).to(noise)
+            noise = self.VARIETY * self.noise(condition, generator)
 
         def predict(x: Tensor, step: int) -> Tensor:
             at = torch.full((batch,), step, device=x.device)
@@ -201,8 +218,8 @@ class InbetweenNetwork(nn.Module):
             return x0 * condition.hidden
 
         state = ddim(
-            predict, noise * condition.hidden, self.schedule, self.schedule.spaced(steps),
-            objective=self.objective, eta=eta, generator=generator, restore=restore,
+            predict, noise, self.schedule, self.schedule.spaced(steps), objective=self.objective, eta=eta,
+            draw=lambda: self.VARIETY * self.noise(condition, generator), restore=restore,
             renoise_first=self.objective == "x0", progress=progress,
         )  # fmt: skip
         return state * condition.scale

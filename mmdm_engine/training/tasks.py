@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -138,8 +139,8 @@ class InbetweenTask(PriorTask):
         return batch, gap_windows(batch, observed.to(clips.device), self.network.scale)
 
     def prepare(self, clips: Clips, generator: torch.Generator, batches: int = 300) -> None:
-        """Measure the mean pose and the residual scale on training data."""
-        residuals = []
+        """Measure the mean pose, the residuals' scale and how they go together, on training data."""
+        residuals, about = [], []
         every = clips.rotations[:: max(1, len(clips.rotations) // 20_000)]
         self.network.scale.rest.copy_(rot.normalize((every * every[..., :1].sign()).mean(dim=0)))
         for _ in range(batches):
@@ -148,7 +149,16 @@ class InbetweenTask(PriorTask):
             true = condition.frame.enter(batch.rotations, batch.root)
             state = residual.difference(condition.base_rotations, condition.base_hips, *true)
             residuals.append((state.cpu(), windows.before.cpu(), windows.after.cpu()))
-        self.network.scale.measure(residuals)
+            about.append((condition.hidden.cpu(), windows.frame_step.cpu()))
+        scale = self.network.scale
+        scale.measure(residuals)
+        table = copy.deepcopy(scale).cpu()
+        self.network.spread.measure(
+            [
+                (state / table(before, after).clamp(min=1e-6), *of)
+                for (state, before, after), of in zip(residuals, about, strict=True)
+            ]
+        )
 
     def forward(self, batch: Batch, windows: Windows, generator: torch.Generator) -> dict[str, Tensor]:
         """Loss terms of one batch."""
@@ -166,7 +176,7 @@ class InbetweenTask(PriorTask):
         step = torch.randint(last, (count,), generator=generator)
         terminal = torch.rand((count,), generator=generator) < (TERMINAL_SHARE if network.objective == "x0" else 0)
         step = torch.where(terminal, last, step).to(x0.device)
-        noise = torch.randn(x0.shape, generator=generator).to(x0) * condition.hidden
+        noise = network.noise(condition, generator)
         noisy = network.schedule.add_noise(x0, noise, step)
         noisy = torch.where(terminal.to(x0.device)[:, None, None, None], torch.zeros_like(noisy), noisy)
         predicted = network.predict(condition, noisy, step)
