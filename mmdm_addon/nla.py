@@ -73,7 +73,7 @@ def obstacle(owner: bpy.types.ID) -> str:
     if found is None:  # inside a meta strip
         return f"The strip in tweak mode is not on the armature's own NLA tracks; {_LEAVE} first"
     track, strip = found
-    if strip.scale != 1 or strip.repeat != 1 or strip.use_reverse or strip.use_animated_time:
+    if abs(strip.scale - 1) > 1e-6 or strip.repeat != 1 or strip.use_reverse or strip.use_animated_time:
         return (
             f"The NLA strip '{strip.name}' is scaled, repeated, reversed or has animated time, so its frames are not "
             f"the scene's; undo that or {_LEAVE}"
