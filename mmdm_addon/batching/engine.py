@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from .. import runtime
+from .. import runtime, runtime_probe
 from ..engine_client import CallCancelledError
 from ..engine_link import Motion, protocol
 
 Progress = Callable[[str, float], None]
+
+_TRIALS: dict[str, tuple[str, dict[str, int]]] = {
+    "detect": ("detect", {}),
+    "fill": ("fill_gap", {"start": runtime_probe.START, "stop": runtime_probe.STOP}),
+    "refine": ("refine", {"start": 0, "stop": runtime_probe.FRAMES}),
+}
+"""Complete is not tried: it may have no prior, which concerns only files that have lost a limb."""
 
 
 class Stopped(BaseException):
@@ -30,11 +37,14 @@ class Engine:
         """Count seconds anew."""
         self.seconds = 0.0
 
-    def start(self) -> str:
-        """Start it and wait until it answers; what it is, in words. Raises `MotionError` where it cannot run."""
-        call = runtime.client().submit("ping")
-        call.wait()
-        self._result(call)
+    def start(self, steps: Iterable[str]) -> str:
+        """Start it and let it do each of `STEPS` once to a made-up walk, so that no file is blamed for a broken engine.
+
+        What it is, in words. Raises `MotionError` where it cannot run.
+        """
+        for method, params in (_TRIALS[step] for step in steps if step in _TRIALS):
+            self.ask(method, runtime_probe.walk(), params)
+        self.reset()
         hello = runtime.client().hello or {}
         return f"torch {hello.get('torch')} on {hello.get('devices', ['?'])[0]}"
 

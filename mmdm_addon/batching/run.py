@@ -86,7 +86,7 @@ def _run(settings: Settings) -> int:
         ledger.create()
         engine = Engine(progress.step)
         if not settings.member:
-            progress.say(f"{len(items)} files, {', '.join(settings.do)}, {engine.start()}")
+            progress.say(f"{len(items)} files, {', '.join(settings.do)}, {engine.start(settings.do)}")
     except MotionError as error:
         return _refuse(error)
     except OSError as error:

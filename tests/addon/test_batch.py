@@ -124,6 +124,7 @@ def test_the_results_of_a_run_inside_the_input_folder_are_no_input(tmp_path):
         ["IN", "--out", "o", "--do", "polish"],
         ["IN", "--out", "o", "--jobs", "0"],
         ["IN", "--out", "o", "--strength", "2"],
+        ["IN", "--out", "o", "--part", "3/2"],
         ["missing.bvh", "--out", "o"],
         ["text.txt", "--out", "o"],
         ["IN", "--out", "o", "--only", "*.none"],
@@ -147,6 +148,27 @@ def test_without_an_engine_nothing_is_begun(tmp_path, clip, monkeypatch, capfd):
     assert batch(clip, "--out", tmp_path / "out") == 2
     assert "MMDM_PYTHON" in capfd.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_an_engine_that_is_broken_is_told_before_a_file_is_blamed(tmp_path, clip, standin, monkeypatch, capfd):  # noqa: F811
+    from mmdm_addon.batching.engine import Engine
+
+    asked = Engine.ask
+    monkeypatch.setattr(
+        Engine,
+        "ask",
+        lambda self, method, motion, params=None: asked(self, method, motion, {**params, "prior": "corrupt"}),
+    )
+    assert batch(clip, "--out", tmp_path / "out", "--do", "refine") == 2
+    assert "damaged" in capfd.readouterr().err
+    assert not list((tmp_path / "out").rglob("*.json"))
+
+
+def test_a_signal_handler_that_is_not_pythons_does_no_harm(tmp_path, clip, standin, monkeypatch):  # noqa: F811
+    """Blender has one of its own for Ctrl-C, which Python reports as None."""
+    python = signal.signal
+    monkeypatch.setattr(run.signal, "signal", lambda number, handler: python(number, handler) and None)
+    assert batch(clip, "--out", tmp_path / "out", "--do", "detect") == 0
 
 
 def test_a_dry_run_says_what_would_be_done_and_writes_nothing(tmp_path, clip, capsys):
@@ -335,8 +357,8 @@ def test_a_crash_of_the_engine_costs_one_file(tmp_path, clip, standin, monkeypat
     calls = []
 
     def die_once(self, method, motion, params=None, **arrays):
-        calls.append(method)
-        how = {"prior": "die"} if len(calls) == 1 else {}
+        calls.append(len(motion))
+        how = {"prior": "die"} if calls.count(FRAMES) == 1 else {}  # the trial at the start has other frames
         return asked(self, method, motion, {**(params or {}), **how}, **arrays)
 
     monkeypatch.setattr(Engine, "ask", die_once)
@@ -473,6 +495,33 @@ def test_several_processes_share_one_list(tmp_path, clip):
     assert counts(out) == {"done": 3, "failed": 1, "left": 0}
     assert said.count("[4/4]") == 1
     assert not list(out.rglob("*.lock"))
+
+
+def test_parts_share_the_list_and_only_the_report_knows_all(tmp_path, clip, standin, capfd):  # noqa: F811
+    folder, out = tmp_path / "in", tmp_path / "out"
+    for name in ("a", "b", "c"):
+        spiked(clip, folder / f"{name}.bvh")
+    everything = listing.items(parse([str(folder), "--out", str(out)], "batch"))
+    shared = [
+        listing.share(everything, parse([str(folder), "--out", str(out), "--part", f"{i}/5"], "batch"))
+        for i in range(1, 6)
+    ]
+    assert [len(part) for part in shared] == [1, 1, 1, 0, 0]
+    assert [item for part in shared for item in part] == everything
+    assert batch(folder, "--out", out, "--report") == 2
+    assert "holds no run" in capfd.readouterr().err
+    assert batch(folder, "--out", out, "--do", "detect", "--part", "5/5") == 0  # nothing to do is no failure
+    book = ledger.Ledger(parse([str(folder), "--out", str(out), "--do", "detect"], "batch"))
+    book.create()
+    record = {"name": "", "source": "", "result": None, "bytes": 0, "takes": [], "notes": [], "sentence": ""}
+    spent = {"seconds": {"total": 2.0, "engine": 1.0}}
+    book.store(everything[0], {**record, **spent, "name": "a.bvh", "status": "failed"})
+    assert batch(folder, "--out", out, "--do", "detect", "--report") == 1
+    assert counts(out) == {"done": 0, "failed": 1, "left": 2}
+    assert report(out)["seconds"] == pytest.approx(2.0)
+    for item in everything[1:]:
+        book.store(item, {**record, **spent, "name": item.name, "status": "failed"})
+    assert batch(folder, "--out", out, "--do", "detect", "--report") == 0  # the report is made; bad files are in it
 
 
 # --- reports ----------------------------------------------------------------------------------------------------------
