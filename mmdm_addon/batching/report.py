@@ -28,24 +28,22 @@ def count(records: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     return {status: sum(r["status"] == status for r in records) for status in ("done", "failed", "left")}
 
 
-def write(settings: Settings, items: Sequence[Item], ledger: Ledger, begun: float, ended: float) -> dict[str, int]:
-    """Write both; the counts. begun, ended: of the run, as `time.time` says it. Raises `OSError` for want of room."""
+def write(settings: Settings, items: Sequence[Item], ledger: Ledger, begun: float, ended: float) -> None:
+    """Write both. begun, ended: of the run, as `time.time` says it. Raises `OSError` for want of room."""
     found = records(items, ledger)
-    counts = count(found)
     document = {
         "schema": SCHEMA,
         "blender": bpy.app.version_string,
         "begun": datetime.fromtimestamp(begun, UTC).isoformat(timespec="seconds"),
         "seconds": round(ended - begun, 3),
         "settings": settings.work,
-        "counts": counts,
+        "counts": count(found),
         "files": [_public(record) for record in found],
     }
     text = json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False)
     for name, content in ((DOCUMENT, text), (PAGE, page.html(document))):
         with whole(settings.out / name) as partial:
             partial.write_text(content, "utf-8")
-    return counts
 
 
 def _left(item: Item) -> dict[str, Any]:

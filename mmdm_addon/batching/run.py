@@ -132,10 +132,11 @@ def _lead(items: list[Item], ledger: Ledger, settings: Settings, engine: Engine,
         else:
             _work_off(items, ledger, settings, engine, progress)
     finally:
-        if settings.part:
-            counts = report.count(report.records(items, ledger))
-        else:
-            counts = report.write(settings, items, ledger, begun, time.time())
+        counts = report.count(report.records(items, ledger))
+        unwritten = "" if settings.part else _written(settings, items, ledger, begun, time.time())
+    if unwritten:
+        progress.say(unwritten)
+        return FAILED
     progress.say(_summary(counts, f" in {spoken(time.time() - begun)}", settings))
     return FAILED if counts["left"] or (counts["failed"] and not settings.part) else DONE
 
@@ -144,12 +145,24 @@ def _report(settings: Settings, items: list[Item], ledger: Ledger) -> int:
     """The report of what others have done so far. Bad files are its business; an error is what nobody has done."""
     if not ledger.exists():
         return _refuse(f"{settings.out} holds no run; name the folder of one for --out.")
-    try:
-        counts = report.write(settings, items, ledger, *ledger.span(items))
-    except OSError as error:
-        return _refuse(f"{settings.out} cannot be written ({error.strerror}); make room or allow it.")
+    unwritten = _written(settings, items, ledger, *ledger.span(items))
+    if unwritten:
+        return _refuse(unwritten)
+    counts = report.count(report.records(items, ledger))
     print(_summary(counts, "", settings), file=sys.stderr, flush=True)
     return FAILED if counts["left"] else DONE
+
+
+def _written(settings: Settings, items: list[Item], ledger: Ledger, begun: float, ended: float) -> str:
+    """Write the report; the sentence on why it could not be, empty where all is well."""
+    try:
+        report.write(settings, items, ledger, begun, ended)
+    except OSError as error:
+        return (
+            f"The report could not be written ({error.strerror}); the results are in {ledger.results}. "
+            "Make room and run again with --report."
+        )
+    return ""
 
 
 def _summary(counts: dict[str, int], took: str, settings: Settings) -> str:

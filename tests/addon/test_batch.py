@@ -341,6 +341,37 @@ def test_a_full_disk_fails_the_file_and_leaves_no_half_result(tmp_path, clip, st
     ensure_registered()
 
 
+def test_a_disk_that_is_full_at_the_report_is_told_and_the_results_stay(tmp_path, clip, standin, monkeypatch, capfd):  # noqa: F811
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(run.report, "write", full)
+    assert batch(clip, "--out", tmp_path / "out", "--do", "detect") == 1
+    said = capfd.readouterr().err
+    assert "No space left" in said
+    assert "--report" in said
+    assert "Traceback" not in said
+    assert (tmp_path / "out" / "results" / "clip.bvh").exists()
+    monkeypatch.undo()
+    ensure_registered()
+    assert batch(clip, "--out", tmp_path / "out", "--do", "detect", "--report") == 0
+    assert counts(tmp_path / "out") == {"done": 1, "failed": 0, "left": 0}
+
+
+def test_files_that_are_cut_short_fail_in_words(tmp_path, clip, standin):  # noqa: F811
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for kind in ("fbx", "glb", "blend"):
+        assert batch(clip, "--out", tmp_path / kind, "--do", "detect", "--format", kind) == 0
+        whole = (tmp_path / kind / "results" / f"clip.{kind}").read_bytes()
+        (folder / f"cut.{kind}").write_bytes(whole[: len(whole) // 2])
+    assert batch(folder, "--out", tmp_path / "out", "--do", "detect") == 1
+    for name, file in by_name(tmp_path / "out").items():
+        assert file["status"] == "failed", name
+        assert "export it again" in file["sentence"], file["sentence"]
+        assert "\n" not in file["sentence"]
+
+
 def test_an_output_folder_that_cannot_be_written_is_refused(tmp_path, clip, standin, capfd):  # noqa: F811
     touch(tmp_path / "file")
     assert batch(clip, "--out", tmp_path / "file" / "out") == 2
