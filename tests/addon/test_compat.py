@@ -68,6 +68,30 @@ def test_bone_selection_and_hiding():
     assert compat.is_hidden(bone)
 
 
+def test_whether_any_bone_is_selected_is_never_remembered_wrongly():
+    one, other = figures.make(), figures.make()
+
+    def only(figure, *names):
+        for bone in figure.pose.bones:
+            compat.select(bone, bone.name in names)
+        assert compat.any_selected(figure) == bool(names) == bool(compat.selection(figure).any())
+
+    only(one, "head")
+    only(other)  # it has a bone of the name that was found
+    only(other, "left_knee")
+    only(one, "right_wrist", "spine1")
+    only(one, "spine1")
+    only(one)
+    assert compat.any_selected(other)
+    bpy.ops.object.select_all(action="DESELECT")
+    bpy.context.view_layer.objects.active = other
+    bpy.ops.object.mode_set(mode="EDIT")
+    other.data.edit_bones.remove(other.data.edit_bones["left_knee"])  # the one that was found
+    bpy.ops.object.mode_set(mode="POSE")
+    only(other)
+    only(other, "right_knee")
+
+
 def test_key_enum_names_what_blender_stores():
     assert compat.key_enum("type")["GENERATED"] == 5
     assert set(compat.key_enum("interpolation")) >= {"CONSTANT", "LINEAR", "BEZIER"}
