@@ -26,7 +26,7 @@ from ..text import vocabulary
 from . import corruption, losses
 from .clips import Batch, Clips, LabelIds
 
-TERMINAL_SHARE = 0.75
+TERMINAL_SHARE = 0.5
 """Share of in-betweening samples trained at the last step, the one the deterministic read-out uses."""
 UNLABELLED_SHARE = 0.3
 """Share of samples that are not told what is done, so that a prior works without a label and can be guided by one."""
