@@ -222,12 +222,24 @@ def _record(
         record["problems"] = {
             "before": len(before),
             "after": len(after),
-            "list": [_problem(p, work, after) for p in before],
+            "list": [_problem(p, work, before, after) for p in [*before, *_new(before, after)]],
         }
     return record
 
 
-def _problem(problem: Mapping[str, Any], work: _Work, after: list[dict[str, Any]]) -> dict[str, Any]:
+def _same(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    overlap = a["start"] < b["stop"] and b["start"] < a["stop"]
+    return overlap and a["kind"] == b["kind"] and a["joint"] == b["joint"]
+
+
+def _new(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Problems that were not there, or not seen under worse ones."""
+    return [p for p in after if not any(_same(p, q) for q in before)]
+
+
+def _problem(
+    problem: Mapping[str, Any], work: _Work, before: list[dict[str, Any]], after: list[dict[str, Any]]
+) -> dict[str, Any]:
     start, stop = int(problem["start"]), int(problem["stop"])
     chain = work.about.roles.chains.get(problem["joint"], ("",))
     return {
@@ -237,10 +249,8 @@ def _problem(problem: Mapping[str, Any], work: _Work, after: list[dict[str, Any]
         "start": int(work.frames[start]),
         "end": int(work.frames[stop - 1]),
         "severity": float(problem["severity"]),
-        "fixed": not any(
-            p["kind"] == problem["kind"] and p["joint"] == problem["joint"] and p["start"] < stop and start < p["stop"]
-            for p in after
-        ),
+        "fixed": not any(_same(problem, p) for p in after),
+        "new": not any(_same(problem, p) for p in before),
     }
 
 

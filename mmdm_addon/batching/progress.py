@@ -16,7 +16,7 @@ class Progress:
         self.of, self.done, self.skipped = of, 0, 0
         self._quiet = quiet
         self._begun = self._spoke = time.monotonic()
-        self._name = ""
+        self._name = "the engine starts"
 
     def skip(self, count: int) -> None:
         """So many were done before."""

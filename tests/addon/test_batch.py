@@ -566,7 +566,7 @@ class Page(HTMLParser):
         self.open, self.loads, self.drawn = [], [], 0
 
     def handle_starttag(self, tag, attrs):
-        if tag not in ("meta", "br", "polyline", "path"):
+        if tag not in ("meta", "br", "polyline", "path", "rect"):
             self.open.append(tag)
         self.drawn += tag in ("polyline", "path")
         self.loads += [v for k, v in attrs if k in ("src", "href") and tag != "a"]
