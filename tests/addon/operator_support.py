@@ -92,6 +92,12 @@ def select(armature: bpy.types.Object, *bones: str) -> None:
         compat.select(bone, not bones or bone.name in bones)
 
 
+def deselect(armature: bpy.types.Object) -> None:
+    """Select no pose bone."""
+    for bone in armature.pose.bones:
+        compat.select(bone, False)
+
+
 def curves(armature: bpy.types.Object):
     """The F-curves of the assigned action."""
     return list(compat.curves(armature.animation_data.action, compat.assigned_slot(armature)))

@@ -9,6 +9,7 @@ from operator_support import (
     bone_of,
     changed_frames,
     curves,
+    deselect,
     ensure_registered,
     figure,
     frames_of,
@@ -144,8 +145,7 @@ def test_bones_outside_the_body_are_refused_in_words(asked):
 
 def test_nothing_selected_greys_out_with_the_reason(asked):
     armature = figure()
-    for bone in armature.pose.bones:
-        compat.select(bone, False)
+    deselect(armature)
     assert not complete.poll()
     with pytest.raises(RuntimeError, match="No bone is selected; select the bones to write"):
         complete()

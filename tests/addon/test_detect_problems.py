@@ -13,6 +13,7 @@ from operator_support import (
     bone_of,
     changed_frames,
     curves,
+    deselect,
     figure,
     frames_of,
     refused,
@@ -71,8 +72,7 @@ def test_problems_are_listed_with_scene_frames_bones_and_severity_and_nothing_is
 
 def test_no_bone_needs_to_be_selected(standin):
     armature = figure(amount=0.2)
-    for bone in armature.pose.bones:
-        compat.select(bone, False)
+    deselect(armature)
     spike(armature, "left_knee", 40, size=2.0)
     assert detect() == {"FINISHED"}
     assert len(armature.mmdm.problems) == 1

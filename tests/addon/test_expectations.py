@@ -11,10 +11,10 @@ import time
 import bpy
 import numpy as np
 import pytest
-from operator_support import armature_now, curves, figure, meanwhile, refused, same, select, state
+from operator_support import armature_now, curves, deselect, figure, meanwhile, refused, same, select, state
 from test_jobs import Session
 
-from mmdm_addon import compat, jobs, runtime
+from mmdm_addon import jobs, runtime
 from mmdm_addon.engine_link import INDEX, kinematics
 from mmdm_addon.rig import read
 
@@ -313,8 +313,7 @@ def test_expectation_23_errors_are_plain_words_with_the_fix(name, spoil, words):
 @pytest.mark.usefixtures("standin")
 def test_expectation_23_a_greyed_out_button_says_why():
     armature = figure()
-    for bone in armature.pose.bones:
-        compat.select(bone, False)
+    deselect(armature)
     for name in WRITERS:
         assert not getattr(mmdm, name).poll()
         with pytest.raises(RuntimeError, match="No bone is selected; select the bones to write"):

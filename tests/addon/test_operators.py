@@ -11,6 +11,7 @@ from operator_support import (
     bone_of,
     changed_frames,
     curves,
+    deselect,
     figure,
     frames_of,
     meanwhile,
@@ -402,8 +403,7 @@ def test_no_action():
 
 def test_no_selection_greys_out_with_the_reason():
     armature = figure()
-    for bone in armature.pose.bones:
-        compat.select(bone, False)
+    deselect(armature)
     for operator in (fill, refine):
         assert not operator.poll()
         with pytest.raises(RuntimeError, match="No bone is selected; select the bones to write"):

@@ -11,7 +11,7 @@ import time
 
 import bpy
 import pytest
-from operator_support import armature_now, curves, figure, meanwhile, refused, same, select, state
+from operator_support import armature_now, curves, deselect, figure, meanwhile, refused, same, select, state
 
 from mmdm_addon import compat, jobs, runtime
 from mmdm_addon.engine_client import EngineClient
@@ -226,8 +226,7 @@ def test_changing_to_object_mode_selection_and_frame_does_not_lose_the_result(na
     def change(_call):
         bpy.ops.object.mode_set(mode="OBJECT")
         bpy.context.scene.frame_set(33)
-        for bone in armature_now().pose.bones:
-            compat.select(bone, False)
+        deselect(armature_now())
 
     meanwhile(monkeypatch, change)
     assert getattr(mmdm, name)(**OPERATORS[name]) == {"FINISHED"}
