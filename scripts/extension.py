@@ -22,7 +22,7 @@ CLIP = ROOT / "demo" / "walk_turn_wave.bvh"
 TEXTS = ("LICENSE", "NOTICE")
 SUFFIXES = (".py", ".safetensors", ".json", ".toml", ".txt", ".md")
 """What an extension of pure Python and weights may hold, beside TEXTS."""
-UNWANTED = ("benchmarks/", "build/", "demo/", "dist/", "docs/", "output/", "runs/", "scripts/", "tests/")
+UNWANTED = ("benchmarks/", "build/", "demo/", "dist/", "docs/", "farm/", "output/", "runs/", "scripts/", "tests/")
 TIMEOUT = 600.0
 
 

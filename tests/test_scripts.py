@@ -341,3 +341,65 @@ def test_the_readme_names_every_library_that_blenders_module_needs():
     line = re.search(r"apt-get install (.+)", (ROOT / "README.md").read_text())
     assert line is not None
     assert named <= set(line[1].split())
+
+
+# --- checks ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def rehearsal(checkout):
+    """scripts/test with stand-ins for what it starts, which note how they were called and fail where FAILING says."""
+    said = f"""#!/bin/sh
+echo "$@" >> {checkout}/calls
+case "$*" in *"$FAILING"*) [ -z "$FAILING" ] || exit 1 ;; esac
+case "$*" in *total*) echo 87.5 ;; esac
+"""
+    for version in ("4.2", "4.5", "5.0", "5.2"):
+        (checkout / ".venv" / version / "bin").mkdir(parents=True)
+        (checkout / ".venv" / version / "bin" / "python").write_text(said)
+        (checkout / ".venv" / version / "bin" / "python").chmod(0o755)
+        stamp = bash(f"source scripts/environment; _stamp_of {version} .venv/{version}", checkout).stdout
+        (checkout / ".venv" / version / "complete").write_text(stamp)
+    (checkout / "tests" / "addon").mkdir(parents=True)
+    (checkout / "tests" / "addon" / "test_a.py").write_text("")
+
+    def run(words: str, failing: str = "") -> tuple[subprocess.CompletedProcess[str], str]:
+        (checkout / "calls").write_text("")
+        return bash(f"scripts/test {words}", checkout, FAILING=failing), (checkout / "calls").read_text()
+
+    return run
+
+
+def test_the_suite_runs_every_gate_and_says_so(rehearsal):
+    outcome, calls = rehearsal("")
+    assert outcome.returncode == 0, outcome.stderr
+    for gate in (
+        "ruff check .",
+        "ruff format --check .",
+        "-m mypy",
+        "pytest tests -n 2",
+        "--cov",
+        "test_a.py",
+        "extension.py",
+    ):
+        assert gate in calls
+    assert re.search(r"coverage, Blender 4\.5 +87\.5 %", outcome.stdout)
+    assert "add-on tests, Blender 5.0" in outcome.stdout
+    assert "add-on tests, Blender 4.2" not in outcome.stdout
+    assert outcome.stdout.endswith("everything passed.\n")
+
+
+def test_the_quick_suite_leaves_out_what_it_says(rehearsal):
+    outcome, calls = rehearsal("--quick")
+    assert outcome.returncode == 0, outcome.stderr
+    assert "--cov" not in calls
+    assert "test_a.py" not in calls
+
+
+@pytest.mark.parametrize("gate", ["ruff format", "mypy", "pytest tests", "test_a.py", "extension.py"])
+def test_a_gate_that_fails_fails_the_suite_and_the_rest_still_runs(rehearsal, gate):
+    outcome, calls = rehearsal("", failing=gate)
+    assert outcome.returncode == 1
+    assert outcome.stderr.endswith("error: something failed; look above.\n")
+    assert "extension.py" in calls  # the last gate
+    assert "FAILED" in outcome.stdout
