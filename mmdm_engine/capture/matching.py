@@ -85,7 +85,7 @@ def match(distance: np.ndarray, present: np.ndarray, gate: float = GATE) -> list
             to_members = np.stack([distance[camera, other][people, person] for other, person in group.items()])
             cost[g] = to_members.mean(axis=0)
         taken = set()
-        for g, p in zip(*linear_sum_assignment(np.minimum(cost, 2 * gate)), strict=True):
+        for g, p in zip(*linear_sum_assignment(np.minimum(cost, gate)), strict=True):
             if cost[g, p] < gate:
                 groups[g][camera] = int(people[p])
                 taken.add(p)
@@ -93,26 +93,27 @@ def match(distance: np.ndarray, present: np.ndarray, gate: float = GATE) -> list
     return [g for g in groups if len(g) >= 2]
 
 
-def attach(expected: np.ndarray, rays: Rays, gate: float = GATE) -> np.ndarray:
+def attach(expected: np.ndarray, rays: Rays, gate: float = GATE) -> tuple[np.ndarray, np.ndarray]:
     """Which detection of each camera belongs to people whose poses are roughly known.
 
     expected: (K, T, 25, 3) metres, NaN where unknown. rays: of (C, T, P, 25). Returns (K, C, T) the detection, -1 =
-    none. What a pose of one frame has lost to a wrong group comes back here.
+    none, and (K, C, T) metres by which the nearest one misses, `FAR` where there is none. What a pose of one frame has
+    lost to a wrong group comes back here.
     """
     people, frames = expected.shape[:2]
     cameras = len(rays.centres)
-    out = np.full((people, cameras, frames), -1)
+    chosen = np.full((people, cameras, frames), -1)
+    nearest = np.full((people, cameras, frames), FAR)
     for camera in range(cameras):
         off = miss(expected[:, :, None], rays.centres[camera], rays.directions[camera])  # (K, T, P, 25)
         off = np.where(rays.confidence[camera] > 0, off, np.nan)
         cost = np.where(np.sum(~np.isnan(off), axis=-1) >= _FEW, _median(off), FAR)
-        for t in range(frames):
-            here = cost[:, t]
-            if (here < gate).any():
-                for k, p in zip(*linear_sum_assignment(np.minimum(here, 2 * gate)), strict=True):
-                    if here[k, p] < gate:
-                        out[k, camera, t] = p
-    return out
+        nearest[:, camera] = cost.min(axis=-1, initial=FAR)
+        for t in np.flatnonzero((cost < gate).any(axis=(0, 2))):
+            for k, p in zip(*linear_sum_assignment(np.minimum(cost[:, t], gate)), strict=True):
+                if cost[k, t, p] < gate:
+                    chosen[k, camera, t] = p
+    return chosen, nearest
 
 
 def miss(points: np.ndarray, centre: np.ndarray, directions: np.ndarray) -> np.ndarray:

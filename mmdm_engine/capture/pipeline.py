@@ -25,7 +25,7 @@ from .clean import Priors, clean
 from .detections import Detections
 from .result import Capture
 from .sides import unswapped
-from .tracking import Tracker, distances
+from .tracking import Track, Tracker, distances
 from .triangulation import Rays, triangulate
 
 Progress = Callable[[int, int], None]
@@ -33,17 +33,19 @@ CHUNK = 256
 """Frames of detections in memory at once."""
 FEWEST_JOINTS = 6
 """A pose with fewer joints is nobody."""
-SAME_PERSON = 0.15
-"""Metres between two poses of one frame that are one person, seen by two groups of cameras."""
+SAME_PERSON = 0.2
+"""Metres between two poses that are one person's, seen by two groups of cameras."""
 HOLD_SECONDS = 0.5
 """How long a track tells where to look after its last pose."""
 SHORTEST_SECONDS = 0.4
 """People who are found for less time are ghosts."""
 FEWEST_SHARE = 0.25
 """People of whom less is found between the first frame and the last are strung together from others' leavings."""
+_MANY_CAMERAS = 4
+"""With so many cameras a person is sometimes seen by more than two: where two rays happen to meet, nobody need be."""
 _SMOOTH_SECONDS = 0.2
-_ENOUGH_TO_JUDGE = 100
-"""Detections of a camera before it is said not to fit the others."""
+_ENOUGH_TO_JUDGE = 50
+"""People in frames of a camera before it is said not to fit the others."""
 
 
 @dataclass(eq=False)
@@ -132,8 +134,13 @@ def people(
 
 
 def _is_person(points: Points, fps: float) -> bool:
+    """Whether this was found for long enough, in large enough a share, and not by the same two cameras of many only."""
     joints = np.isfinite(points.positions[..., 0])
-    return joints.any(axis=1).sum() >= SHORTEST_SECONDS * fps and joints.mean() >= FEWEST_SHARE
+    there = joints.any(axis=1)
+    if there.sum() < SHORTEST_SECONDS * fps or joints.mean() < FEWEST_SHARE:
+        return False
+    views = (points.confidence > 0).sum(axis=-1).max(axis=-1)
+    return points.confidence.shape[-1] < _MANY_CAMERAS or bool((views[there] > 2).mean() > 1 / 10)
 
 
 def cast(cameras: Sequence[Camera], detections: np.ndarray) -> Rays:
@@ -156,24 +163,28 @@ def _chunk(
     """One chunk: numbers of the people in it, their points, and per camera the misses as parts of the focal length."""
     frames = rays.confidence.shape[1]
     distance = matching.epipolar(rays)
-    if check is not None:
-        _check_fit(distance, rays, check)
     present = (rays.confidence > 0).sum(axis=-1) > 2
-    before = {t.number: t.pose for t in tracker.active if start - t.seen[-1] <= HOLD_SECONDS * fps}
-    poses: dict[int, np.ndarray] = {n: np.full((frames, 25, 3), np.nan) for n in before}
+    before = {t: t.pose for t in tracker.active if start - t.seen[-1] <= HOLD_SECONDS * fps}
+    poses = {t: np.full((frames, 25, 3), np.nan) for t in before}
     chosen, rows = _groups(distance, present)
     triangulated = triangulate(_pick(rays, chosen, rows)).positions if len(rows) else np.zeros((0, 25, 3))
     for t in range(frames):
         here = _distinct(triangulated[rows == t])
-        for number, pose in zip(tracker.step(start + t, here), here, strict=True):
-            poses.setdefault(number, np.full((frames, 25, 3), np.nan))[t] = pose
-    if not poses:
+        for track, pose in zip(tracker.step(start + t, here), here, strict=True):
+            poses.setdefault(track, np.full((frames, 25, 3), np.nan))[t] = pose
+    poses = {t: p for t, p in poses.items() if tracker.is_certain(t) or t in tracker.active}
+    expected = _united(poses, before, tracker, fps)
+    if not expected:
+        if check is not None:
+            _check_rig(distance, check)
         return [], [], [np.zeros(0) for _ in rays.centres]
-    expected = np.stack([_expected(p, before.get(n), fps) for n, p in poses.items()])
-    attached = matching.attach(expected, rays)  # (K, C, T)
-    count = len(expected)
+    where = np.stack(list(expected.values()))
+    attached, nearest = matching.attach(where, rays)  # (K, C, T)
+    if check is not None:
+        _check_camera(attached >= 0, nearest, where, check)
+    count = len(where)
     mine = _pick(rays, attached.transpose(0, 2, 1).reshape(count * frames, -1), np.tile(np.arange(frames), count))
-    near = expected.reshape(count * frames, 25, 3)
+    near = where.reshape(count * frames, 25, 3)
     mine = unswapped(near, mine)
     joints = triangulate(mine, near)
     points = reduce(joints, mine.confidence)
@@ -185,7 +196,7 @@ def _chunk(
     for c, centre in enumerate(rays.centres):
         depth = np.linalg.norm(joints.positions - centre, axis=-1)
         off.append((joints.miss[c] / depth)[joints.used[c]])
-    return list(poses), parts, off
+    return [t.number for t in expected], parts, off
 
 
 def _groups(distance: np.ndarray, present: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -209,6 +220,26 @@ def _distinct(poses: np.ndarray) -> np.ndarray:
     return poses[kept]
 
 
+def _united(
+    poses: dict[Track, np.ndarray], before: dict[Track, np.ndarray], tracker: Tracker, fps: float
+) -> dict[Track, np.ndarray]:
+    """Where each person's joints ought to be (T, 25, 3); tracks that run along one another are one person's."""
+    expected: dict[Track, np.ndarray] = {}
+    for track in sorted(poses, key=lambda t: (-len(t.seen), t.number)):
+        mine = _expected(poses[track], before.get(track), fps)
+        for other in expected:
+            off = np.linalg.norm(mine - expected[other], axis=-1)
+            if np.isfinite(off).any() and np.nanmedian(off) < SAME_PERSON:
+                known = np.isfinite(poses[other][..., 0]).any(axis=1)
+                poses[other] = np.where(known[:, None, None], poses[other], poses[track])
+                expected[other] = _expected(poses[other], before.get(other), fps)
+                tracker.unite(other, track)
+                break
+        else:
+            expected[track] = mine
+    return dict(sorted(expected.items(), key=lambda item: item[0].number))
+
+
 def _expected(poses: np.ndarray, before: np.ndarray | None, fps: float) -> np.ndarray:
     """Where a person's joints ought to be (T, 25, 3): the poses found, with short holes filled and leaps removed.
 
@@ -227,18 +258,42 @@ def _expected(poses: np.ndarray, before: np.ndarray | None, fps: float) -> np.nd
     return filled
 
 
-def _check_fit(distance: np.ndarray, rays: Rays, cameras: Sequence[Camera]) -> None:
-    """Raise `MotionError` for a camera whose detections meet nobody's in any other camera."""
-    nearest = distance.min(axis=(1, -1))  # (C, T, P)
-    aim = np.mean([c.centre for c in cameras], axis=0)
-    worst, off = None, matching.GATE
+def _check_camera(attached: np.ndarray, nearest: np.ndarray, expected: np.ndarray, cameras: Sequence[Camera]) -> None:
+    """Raise `MotionError` for a camera that has detections, but none where most of the others see people.
+
+    attached: (K, C, T) bool, which camera sees whom; nearest: (K, C, T) metres, both of `matching.attach`. expected:
+    (K, T, 25, 3).
+    """
+    known = np.isfinite(expected[..., 0]).any(axis=-1)
+    attached, nearest = attached.swapaxes(1, 2)[known], nearest.swapaxes(1, 2)[known]  # (people in frames, C)
+    middle = np.nanmedian(expected[known], axis=1)
     for c, camera in enumerate(cameras):
-        seen = nearest[c][((rays.confidence[c] > 0).sum(axis=-1) > 2) & (nearest[c] < matching.FAR)]
-        if len(seen) >= _ENOUGH_TO_JUDGE and np.median(seen) > off:
-            worst, off = camera, float(np.median(seen))
-    if worst is not None:
-        pixels = off / float(np.linalg.norm(worst.centre - aim)) * worst.focal
+        others = attached.sum(axis=1) - attached[:, c]
+        judged = (nearest[:, c] < matching.FAR) & (others >= max(2, len(cameras) // 2))
+        if camera.size is not None:
+            pixels = camera.project(middle)
+            judged &= (pixels > 0).all(axis=-1) & (pixels < camera.size).all(axis=-1)
+        if judged.sum() < _ENOUGH_TO_JUDGE:
+            continue
+        off = float(np.median(nearest[:, c][judged]))
+        if off > matching.GATE:
+            depth = float(np.median(camera.see(middle)[1][judged]))
+            raise MotionError(
+                f"Camera {camera.name} does not fit the others: it misses the people they see by {off:.2f} m, a "
+                f"reprojection error of about {off / depth * camera.focal:.0f} pixels; calibrate it again, or check "
+                "that the cameras are in step."
+            )
+
+
+def _check_rig(distance: np.ndarray, cameras: Sequence[Camera]) -> None:
+    """Raise `MotionError` where cameras have detections, yet few rays meet. distance: from `matching.epipolar`."""
+    nearest = distance.min(axis=(1, -1), initial=matching.FAR)
+    nearest = nearest[nearest < matching.FAR]
+    if len(nearest) >= _ENOUGH_TO_JUDGE and np.median(nearest) > matching.GATE / 2:
+        off = float(np.median(nearest))
+        aim = np.mean([c.centre for c in cameras], axis=0)
+        pixels = off * np.mean([c.focal / np.linalg.norm(c.centre - aim) for c in cameras])
         raise MotionError(
-            f"Camera {worst.name} does not fit the others: people in it are missed by {off:.2f} m, a reprojection "
-            f"error of about {pixels:.0f} pixels; calibrate it again, or check that the cameras are in step."
+            f"The calibration does not fit the detections: rays of different cameras miss each other by {off:.2f} m, a "
+            f"reprojection error of about {pixels:.0f} pixels; check that names, order and calibration belong together."
         )
