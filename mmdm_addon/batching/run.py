@@ -15,9 +15,8 @@ import bpy
 
 from .. import registration, runtime
 from ..engine_link import MotionError
-from . import cleaning, exporting, listing, report, takes
+from . import cleaning, crew, exporting, listing, report, takes
 from .arguments import Settings, parse
-from .crew import Crew
 from .engine import Engine, Stopped
 from .ledger import Ledger
 from .listing import Item
@@ -128,7 +127,7 @@ def _lead(items: list[Item], ledger: Ledger, settings: Settings, engine: Engine,
     try:
         if left and (settings.part or (settings.jobs > 1 and left > 1)):
             runtime.shut_down()  # each of the crew has its own engine
-            Crew(items, ledger, settings, progress).work()
+            crew.Crew(items, ledger, settings, progress).work()
         else:
             _work_off(items, ledger, settings, engine, progress)
     finally:

@@ -555,6 +555,24 @@ def test_parts_share_the_list_and_only_the_report_knows_all(tmp_path, clip, stan
     assert batch(folder, "--out", out, "--do", "detect", "--report") == 0  # the report is made; bad files are in it
 
 
+def test_a_file_that_crashes_blender_costs_itself_only(tmp_path, clip, monkeypatch):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    for name in ("crash", "good"):
+        spiked(clip, folder / f"{name}.bvh")
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
+    crashing = (
+        "import os, sys, bpy; from mmdm_addon.batching import run, takes; opened = takes.open_file\n"
+        "takes.open_file = lambda path: os.abort() if path.stem == 'crash' else opened(path)\n"
+        "status = run.main(sys.argv[1:]); run.runtime.shut_down(); os._exit(status)"
+    )
+    monkeypatch.setattr(run.crew, "command", lambda settings: [sys.executable, "-c", crashing, *settings.argv()])
+    ensure_registered()
+    assert batch(folder, "--out", out, "--do", "detect", "--jobs", "2") == 1
+    assert counts(out) == {"done": 1, "failed": 1, "left": 0}
+    assert "crashed on this file" in by_name(out)["crash.bvh"]["sentence"]
+
+
 # --- reports ----------------------------------------------------------------------------------------------------------
 
 
