@@ -62,8 +62,11 @@ def build(archive: Path) -> None:
     """Zip the checkout as the manifest says. Raises `BuildError` where the zip is not valid or holds too much."""
     tool("build", "--source-dir", str(ROOT), "--output-filepath", str(archive))
     tool("validate", str(archive))
-    known = set(git("ls-files", "--cached", "--others", "--exclude-standard").splitlines())
-    for name in contents(archive):
+    names = list(contents(archive))
+    known = set(names)
+    if (ROOT / ".git").exists() and shutil.which("git"):  # else what was downloaded is all there is to know
+        known = set(git("ls-files", "--cached", "--others", "--exclude-standard").splitlines())
+    for name in names:
         path = PurePosixPath(name)
         if name not in known or name.startswith(UNWANTED) or (path.suffix not in SUFFIXES and name not in TEXTS):
             raise BuildError(

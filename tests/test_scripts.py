@@ -9,11 +9,14 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from importlib.metadata import distribution
 from pathlib import Path
 
 import numpy as np
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import mmdm_engine as mmdm
 from mmdm_engine import contacts, kinematics
@@ -316,6 +319,19 @@ def test_the_development_environment_has_the_versions_that_the_extension_install
         shared = set(engine) & set(development) - {"numpy"}
         assert {"scipy", "safetensors", "array-api-compat"} <= shared
         assert {n: development[n][0] for n in shared} == {n: engine[n][0] for n in shared}, lock.name
+
+
+def test_what_pyproject_wants_is_in_the_lock():
+    """pip installs the lock and nothing beside it, so that a new dependency must be locked to be there."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    packages = pinned(ROOT / "scripts" / "locks" / "4.5.txt")
+    for text in (*project["dependencies"], *extras["blender"], *extras["test"]):
+        wanted = Requirement(text)
+        if wanted.name != "torch":
+            name = canonicalize_name(wanted.name)
+            assert name in packages, f"{name}: run scripts/lock_environments"
+            assert packages[name][0] in wanted.specifier, f"{name}: run scripts/lock_environments"
 
 
 def test_what_is_taken_out_of_a_lock_goes_with_its_digests(checkout):
