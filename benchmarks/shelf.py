@@ -61,7 +61,10 @@ PUBLISHED_REFINEMENT = [
 ]  # fmt: skip
 """Table IV: input, method, MPJPE before and after (mm), Accel before and after (mm per frame²)."""
 NOISES = {"noise 5 cm": 0.05, "noise 10 cm": 0.10}
-NOISE_FILTERS = {"noise 5 cm": ("gaussian", {"sigma": 0.1}), "noise 10 cm": ("gaussian", {"sigma": 0.15})}
+NOISE_FILTERS = {
+    "noise 5 cm": ("savitzky_golay", {"window": 0.37, "order": 1}),
+    "noise 10 cm": ("savitzky_golay", {"window": 0.57, "order": 1}),
+}
 """The filter that is best at this noise on motion capture (`benchmarks/capture.py --filters`)."""
 
 

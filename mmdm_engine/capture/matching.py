@@ -70,7 +70,7 @@ def _passing(between: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.where(length > 0.02, along, parallel)
 
 
-def match(distance: np.ndarray, present: np.ndarray, gate: float = GATE) -> list[dict[int, int]]:
+def match(distance: np.ndarray, present: np.ndarray) -> list[dict[int, int]]:
     """Groups of one frame's detections: camera → person in that camera's list, each group at least two cameras.
 
     distance: (C, C, P, P) from `epipolar`. present: (C, P) bool, which of the P are detections.
@@ -85,15 +85,15 @@ def match(distance: np.ndarray, present: np.ndarray, gate: float = GATE) -> list
             to_members = np.stack([distance[camera, other][people, person] for other, person in group.items()])
             cost[g] = to_members.mean(axis=0)
         taken = set()
-        for g, p in zip(*linear_sum_assignment(np.minimum(cost, gate)), strict=True):
-            if cost[g, p] < gate:
+        for g, p in zip(*linear_sum_assignment(np.minimum(cost, GATE)), strict=True):
+            if cost[g, p] < GATE:
                 groups[g][camera] = int(people[p])
                 taken.add(p)
         groups += [{camera: int(people[p])} for p in range(len(people)) if p not in taken]
     return [g for g in groups if len(g) >= 2]
 
 
-def attach(expected: np.ndarray, rays: Rays, gate: float = GATE) -> tuple[np.ndarray, np.ndarray]:
+def attach(expected: np.ndarray, rays: Rays) -> tuple[np.ndarray, np.ndarray]:
     """Which detection of each camera belongs to people whose poses are roughly known.
 
     expected: (K, T, 25, 3) metres, NaN where unknown. rays: of (C, T, P, 25). Returns (K, C, T) the detection, -1 =
@@ -109,9 +109,9 @@ def attach(expected: np.ndarray, rays: Rays, gate: float = GATE) -> tuple[np.nda
         off = np.where(rays.confidence[camera] > 0, off, np.nan)
         cost = np.where(np.sum(~np.isnan(off), axis=-1) >= _FEW, _median(off), FAR)
         nearest[:, camera] = cost.min(axis=-1, initial=FAR)
-        for t in np.flatnonzero((cost < gate).any(axis=(0, 2))):
-            for k, p in zip(*linear_sum_assignment(np.minimum(cost[:, t], gate)), strict=True):
-                if cost[k, t, p] < gate:
+        for t in np.flatnonzero((cost < GATE).any(axis=(0, 2))):
+            for k, p in zip(*linear_sum_assignment(np.minimum(cost[:, t], GATE)), strict=True):
+                if cost[k, t, p] < GATE:
                     chosen[k, camera, t] = p
     return chosen, nearest
 

@@ -46,12 +46,12 @@ class Joints:
     miss: np.ndarray
 
 
-def triangulate(rays: Rays, near: np.ndarray | None = None, reach: float = REACH) -> Joints:
+def triangulate(rays: Rays, near: np.ndarray | None = None) -> Joints:
     """Every joint from the largest set of rays that agree.
 
     All pairs of cameras propose a point; the one that most confidence lies near wins, and least squares over its rays
     gives the answer. near: (…, 3) metres, where the joint is expected, NaN = nowhere; it votes like one more ray, but
-    is not used for the answer. reach: metres by which a ray may miss.
+    is not used for the answer.
     """
     shape = rays.confidence.shape[1:]
     cameras = len(rays.centres)
@@ -72,24 +72,24 @@ def triangulate(rays: Rays, near: np.ndarray | None = None, reach: float = REACH
     points = _meet(across[pairs].sum(axis=1), pull[pairs].sum(axis=1))  # (pairs, N, 3)
     cosine = np.abs(np.sum(direction[pairs[:, 0]] * direction[pairs[:, 1]], axis=-1))
     possible = (weight[pairs] > 0).all(axis=1) & (1 - cosine**2 > 1 / MAX_DEPTH_NOISE**2)
-    share = np.clip(1 - (miss(points) / reach) ** 2, 0, None)  # (C, pairs, N)
+    share = np.clip(1 - (miss(points) / REACH) ** 2, 0, None)  # (C, pairs, N)
     votes = np.sum(weight[:, None] * share, axis=0)
     if near is not None:
         expected = near.reshape(-1, 3)
         away = np.linalg.norm(points - expected, axis=-1)
-        votes += np.nan_to_num(np.clip(1 - (away / (3 * reach)) ** 2, 0, None))
+        votes += np.nan_to_num(np.clip(1 - (away / (3 * REACH)) ** 2, 0, None))
     votes = np.where(possible, votes, -1.0)
     best = votes.argmax(axis=0)
     point = np.take_along_axis(points, best[None, :, None], axis=0)[0]
 
     for _ in range(2):
-        used = (weight > 0) & (miss(point) < reach)
+        used = (weight > 0) & (miss(point) < REACH)
         trusted = weight * used
         point = _meet(
             np.einsum("cn,cnij->nij", trusted, across), np.einsum("cn,cni->ni", trusted, pull), otherwise=point
         )
     off = miss(point)
-    used = (weight > 0) & (off < reach)
+    used = (weight > 0) & (off < REACH)
     good = (votes.max(axis=0) > 0) & (used.sum(axis=0) >= 2)
     error = _expected_error(weight * used, np.where(used, off, 0.0), across)
     point[~good], error[~good] = np.nan, np.inf
