@@ -67,6 +67,9 @@ class MaskedModel(nn.Module):
         self.condition = nn.Linear(pose, config.decoder.dim) if pose != config.decoder.dim else nn.Identity()
         self.base = nn.Linear(config.decoder.state, config.decoder.dim) if config.residual else None
         self.decoder = Decoder(config.decoder, config.joints)
+        if config.residual:  # before it has learned anything, a residual is none
+            nn.init.zeros_(self.decoder.read.weight)
+            nn.init.zeros_(self.decoder.read.bias)
 
     def forward(
         self,

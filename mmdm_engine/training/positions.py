@@ -31,6 +31,8 @@ from .tasks import PriorTask
 RATES = (30.0, 25.0, 24.0, 50.0, 60.0)
 """Frames per second that cameras give."""
 VIEWS = 4
+LIMIT = 0.4
+"""Weight of a joint that at most one of the made-up cameras shows well."""
 SCORE_STEPS = 5
 
 
@@ -38,7 +40,8 @@ SCORE_STEPS = 5
 class Drill:
     """How clean windows are augmented and spoiled.
 
-    pattern, ratio: the paper's masks. yaw, flip: turned about the vertical by ±180°, left and right swapped.
+    pattern, ratio: the paper's masks, or "limit": all that weighs more than `LIMIT`, in spells, as `capture` hides.
+    yaw, flip: turned about the vertical by ±180°, left and right swapped.
     unmasked: share of windows of which the encoder reads everything, as it does where no confidence is given.
     noise, noise_high: bounds of the noise's standard deviation in metres; 0 = none, the completion task.
     process: what the forward diffusion of refinement ends in, Gaussian noise or the noisy data, from which the reverse
@@ -46,7 +49,7 @@ class Drill:
     rates: "camera" draws 24 to 60 frames a second, "30" only that.
     """
 
-    pattern: Literal["a", "b", "c"] = "a"
+    pattern: Literal["a", "b", "c", "limit"] = "a"
     ratio: float = 0.5
     yaw: bool = True
     flip: bool = True
@@ -57,8 +60,8 @@ class Drill:
     rates: Literal["camera", "30"] = "camera"
 
     def __post_init__(self) -> None:
-        if self.pattern not in ("a", "b", "c") or self.process not in ("gaussian", "data"):
-            raise MotionError("The pattern must be a, b or c, and the process gaussian or data.")
+        if self.pattern not in ("a", "b", "c", "limit") or self.process not in ("gaussian", "data"):
+            raise MotionError("The pattern must be a, b, c or limit, and the process gaussian or data.")
         if not 0 < self.ratio < 1:
             raise MotionError(
                 f"The masked share must lie between 0 and 1, not {self.ratio:g}; the paper's are 0.5 and 0.3."
@@ -146,6 +149,8 @@ def hide(truth: Tensor, observed: Tensor, drill: Drill, generator: torch.Generat
     shape = (truth.shape[0], truth.shape[1], truth.shape[2])
     if drill.pattern == "c":
         hidden = masking.pattern_c(occlusion_weights(truth, observed, generator), drill.ratio, generator)
+    elif drill.pattern == "limit":
+        hidden = occlusion_weights(truth, observed, generator) > LIMIT
     else:
         pattern = masking.pattern_a if drill.pattern == "a" else masking.pattern_b
         hidden = pattern(shape, drill.ratio, generator).to(truth.device)

@@ -154,6 +154,28 @@ def test_a_prior_fills_what_is_hidden_and_leaves_the_rest(scenes, found):
     assert not np.array_equal(refined.positions, plain.positions)
 
 
+def test_before_training_a_residual_prior_interpolates(scenes, found):
+    first, person = found[0][0][0]
+    result = clean.clean(first, person, 25.0, Priors(small_network(), None, steps=2, device="cpu"))
+    plain = clean.clean(first, person, 25.0, Priors(None, None))
+    off = np.linalg.norm(result.positions - plain.positions, axis=-1)
+    inside = np.array([v[:8].any() and v[-8:].any() for v in result.visible.T])
+    assert np.median(off[:, inside][~result.visible[:, inside]]) < 0.02
+
+
+def test_training_hides_spells_as_capture_does():
+    import torch
+
+    from mmdm_engine.training.positions import Drill, hide
+
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.randn((200, 1, 15, 3), generator=generator).expand(-1, 16, -1, -1) * 0.4
+    hidden = ~hide(truth, truth, Drill(pattern="limit"), generator)
+    assert 0.05 < hidden.float().mean() < 0.5
+    lasting = (hidden[:, 1:] & hidden[:, :-1]).float().mean() / hidden.float().mean()
+    assert lasting > 1.5 * hidden.float().mean()
+
+
 def test_joints_that_no_detector_shows_lie_on_the_next_one():
     """COCO has no toes."""
     path = np.random.default_rng(0).standard_normal((20, 15, 3))
