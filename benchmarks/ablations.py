@@ -44,7 +44,7 @@ from mmdm_engine.priors.network import InbetweenNetwork, parameters  # noqa: E40
 from mmdm_engine.priors.store import choose_device  # noqa: E402
 from mmdm_engine.training import corruption, losses  # noqa: E402
 from mmdm_engine.training.clips import Clips  # noqa: E402
-from mmdm_engine.training.loop import EMA, Recipe, learning_rate  # noqa: E402
+from mmdm_engine.training.loop import EMA, Recipe, learning_rate, training_attention  # noqa: E402
 from mmdm_engine.training.tasks import InbetweenTask, gap_windows  # noqa: E402
 
 GAP, CONTEXT, TEST_WINDOWS = 30, 12, 128
@@ -188,13 +188,14 @@ class Bench:
         self.test = Clips(Pack.load(test), budget.device, held_out=None)
         task = InbetweenTask({"kaa": to_dict(wide(32))}).to(budget.device)
         task.prepare(self.train, torch.Generator().manual_seed(0), PREPARE_BATCHES)
-        self.scale = task.network.scale.state_dict()
+        self.scale, self.spread = task.network.scale.state_dict(), task.network.spread.state_dict()
 
     def run(self, row: Ablation, seed: int) -> dict[str, Any]:
         """Train one network and read it out in all its ways."""
         torch.manual_seed(seed)
         task = InbetweenTask({"kaa": to_dict(row.kaa), **row.options}).to(self.budget.device)
         task.network.scale.load_state_dict(self.scale)
+        task.network.spread.load_state_dict(self.spread)
         task.weights = row.weights
         recipe = Recipe(learning_rate=self.budget.learning_rate)
         ema = EMA(task, recipe.ema)
@@ -211,9 +212,10 @@ class Bench:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(step / self.budget.steps, recipe)
             batch, windows = task.draw(self.train, self.budget.batch_frames, generator)
-            loss = losses.total(task(batch, windows, generator), task.weights)
             optimizer.zero_grad()
-            loss.backward()
+            with training_attention(self.budget.device):
+                loss = losses.total(task(batch, windows, generator), task.weights)
+                loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(task.parameters(), 1.0)
             if torch.isfinite(norm):
                 optimizer.step()

@@ -44,7 +44,7 @@ from mmdm_engine.priors.store import choose_device  # noqa: E402
 from mmdm_engine.priors.transition import fill_many  # noqa: E402
 from mmdm_engine.training.clips import Clips  # noqa: E402
 from mmdm_engine.training.generative import GAP, GenerativeTask  # noqa: E402
-from mmdm_engine.training.loop import EMA, Recipe, learning_rate  # noqa: E402
+from mmdm_engine.training.loop import EMA, Recipe, learning_rate, training_attention  # noqa: E402
 
 FPS = 30.0
 FIGURES = {"table5.l2p": "L2-P", "table5.l2q": "L2-Q", "table5.npss": "NPSS", "mpjpe_mm": "MPJPE", "angle_deg": "angle"}
@@ -171,9 +171,10 @@ class Bench:
                 group["lr"] = learning_rate(step / self.budget.steps, recipe)
             generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
             batch, windows = task.draw(self._clips, self.budget.batch_frames, generator)
-            loss = task(batch, windows, generator)["state"]
             optimizer.zero_grad()
-            loss.backward()
+            with training_attention(self.device):
+                loss = task(batch, windows, generator)["state"]
+                loss.backward()
             torch.nn.utils.clip_grad_norm_(task.parameters(), 1.0)
             optimizer.step()
             ema.update(task, step)

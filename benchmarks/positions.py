@@ -43,6 +43,7 @@ from mmdm_engine.priors.network import parameters  # noqa: E402
 from mmdm_engine.priors.positions import complete_positions, refine_positions  # noqa: E402
 from mmdm_engine.training import losses  # noqa: E402
 from mmdm_engine.training.clips import Clips  # noqa: E402
+from mmdm_engine.training.loop import training_attention  # noqa: E402
 from mmdm_engine.training.positions import POSITION_TASKS, joint_positions, occlusion_weights  # noqa: E402
 from mmdm_engine.training.tasks import PriorTask  # noqa: E402
 
@@ -159,9 +160,10 @@ def optimise(task: PriorTask, clips: Clips, steps: int, batch_frames: int, seed:
         rate = min((step + 1) / max(1, steps // 20), 0.02 + 0.49 * (1 + np.cos(np.pi * share)))
         for group in optimizer.param_groups:
             group["lr"] = RATE * rate
-        loss = losses.total(task(*task.draw(clips, batch_frames, generator), generator), task.weights)
         optimizer.zero_grad()
-        loss.backward()
+        with training_attention(clips.device):
+            loss = losses.total(task(*task.draw(clips, batch_frames, generator), generator), task.weights)
+            loss.backward()
         torch.nn.utils.clip_grad_norm_(task.parameters(), 1.0)
         optimizer.step()
     task.eval()

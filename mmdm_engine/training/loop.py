@@ -8,7 +8,7 @@ import math
 import pickle
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,11 @@ class Progress:
     best: float = math.inf
 
 
+def training_attention(device: torch.device | str) -> AbstractContextManager[None]:
+    """The attention to train with: the CPU's fused one is slow backwards over thousands of short sequences."""
+    return sdpa_kernel(SDPBackend.MATH) if torch.device(device).type == "cpu" else nullcontext()
+
+
 def train(
     task: PriorTask, pack: Pack, run: Path, recipe: Recipe, *, resume: bool, prepare: bool, report: Report
 ) -> tuple[PriorTask, Progress, bool]:
@@ -154,8 +159,7 @@ def train(
             group["lr"] = rate
         batch, windows = task.draw(clips, recipe.batch_frames, generator)
         optimizer.zero_grad()
-        # the CPU's fused attention is slow backwards over thousands of short sequences
-        with sdpa_kernel(SDPBackend.MATH) if on_cpu else nullcontext():
+        with training_attention(fabric.device):
             terms = model(batch, windows, generator)
             loss = losses.total(terms, task.weights)
             fabric.backward(loss)
