@@ -9,6 +9,8 @@ engine alone   the requests of the run (detect, refine, detect for each take) se
                machine to itself
 batch          the same takes through ``mmdm_addon/batch.py``, by the clock from the command to its end, start of
                Blender and of the engine included; ``work`` is the same without the two
+waited         what the run's own jobs waited for their engines, one after the other; more than the engine alone where
+               jobs share cores with each other, or the machine with others
 processor      seconds of processor time a take; other people's load on the machine does not count in these
 memory         of every process of the run after each take; ``growth`` compares the last quarter with the second
 """
@@ -159,6 +161,7 @@ def measure(takes: int, frames: int, jobs: int, form: str) -> dict[str, Any]:
         batch = watched(folder, out, jobs, form)
         document = json.loads((out / "report.json").read_text("utf-8"))
     work = document["seconds"]
+    waited = sum(file["seconds"]["engine"] for file in document["files"])
     return {
         "takes": takes,
         "frames": frames,
@@ -172,7 +175,8 @@ def measure(takes: int, frames: int, jobs: int, form: str) -> dict[str, Any]:
         "added_without_start": work / engine["seconds"] - 1,
         "bar": BAR,
         "frames_per_second": takes * frames / batch["seconds"],
-        "engine_waited": sum(file["seconds"]["engine"] for file in document["files"]),
+        "engine_waited": waited,
+        "added_to_waited": work / waited - 1,
         "processor": batch["processor"],
         "memory_mib": batch["memory_mib"],
         "memory_growth_mib": {name: growth(row) for name, row in batch["memory_mib"].items() if len(row) > 3},
@@ -203,6 +207,11 @@ def main() -> int:
         ("engine alone", each["engine_alone_seconds"], ""),
         ("batch, all of it", each["batch_seconds"], f"{found['added']:+.0%} (bar {BAR:+.0%})"),
         ("batch without start", each["work_seconds"], f"{found['added_without_start']:+.0%}"),
+        (
+            "waited for engines",
+            found["engine_waited"] / found["takes"],
+            f"{found['added_to_waited']:+.0%} without start",
+        ),
         ("processor, engine alone", each["engine_alone_processor"], ""),
     ]
     rows += [(f"processor, {kind}", seconds / found["takes"], "") for kind, seconds in found["processor"].items()]

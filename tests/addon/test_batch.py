@@ -648,6 +648,21 @@ def test_memory_stays_flat_from_file_to_file(tmp_path, clip, standin):  # noqa: 
     assert len(bpy.data.actions) == 0
 
 
+def test_the_benchmark_prints_one_document_with_the_memory_of_every_process():
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("needs /proc to see other processes")
+    words = [worker_python(), "benchmarks/batch.py", "--takes", "2", "--frames", "60", "--json"]
+    ended = subprocess.run(words, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=170)
+    if "No module named 'bpy'" in ended.stderr:
+        pytest.skip("the engine's Python has no bpy")
+    assert ended.returncode == 0, ended.stderr
+    document = json.loads(ended.stdout)
+    assert document["engine_alone_seconds"] > 0
+    assert document["batch_seconds"] > document["work_seconds"] > 0
+    assert {name.split()[0] for name in document["memory_mib"]} == {"leader", "engine"}
+    assert all(100 < mib < 4000 for row in document["memory_mib"].values() for mib in row)
+
+
 def test_the_command_is_known_to_blender(tmp_path):
     from mmdm_addon.batching import command
 
