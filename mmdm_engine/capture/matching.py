@@ -11,7 +11,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from .detections import BODY_25
-from .triangulation import Rays
+from .triangulation import Rays, miss
 
 GATE = 0.25
 """Metres by which two people's rays may miss each other on average and still be one person."""
@@ -114,10 +114,3 @@ def attach(expected: np.ndarray, rays: Rays) -> tuple[np.ndarray, np.ndarray]:
                 if cost[k, t, p] < GATE:
                     chosen[k, camera, t] = p
     return chosen, nearest
-
-
-def miss(points: np.ndarray, centre: np.ndarray, directions: np.ndarray) -> np.ndarray:
-    """Metres by which rays from ``centre`` along unit ``directions`` (…, 3) pass points (…, 3); NaN for NaN."""
-    away = points - centre
-    ahead = np.sum(away * directions, axis=-1, keepdims=True)
-    return np.linalg.norm(away - np.maximum(ahead, 0) * directions, axis=-1)

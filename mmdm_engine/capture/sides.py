@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .detections import BODY_25
-from .matching import miss
-from .triangulation import Rays
+from .triangulation import Rays, miss
 
 MARGIN = 0.06
 """Metres by which the swapped reading must fit better before it is believed."""

@@ -12,7 +12,7 @@ from mmdm_engine.capture import cameras, detections, matching, sides, synthetic,
 from mmdm_engine.capture.body import points, reduce
 from mmdm_engine.capture.detections import BODY_25, COCO_17, COCO_18
 from mmdm_engine.capture.pipeline import cast
-from mmdm_engine.capture.triangulation import triangulate
+from mmdm_engine.capture.triangulation import miss, triangulate
 from mmdm_engine.joint_sets import CAPTURE15
 
 LENS = np.array([0.12, -0.05, 0.002, -0.001, 0.01, 0, 0, 0])
@@ -63,7 +63,7 @@ def test_rays_lead_from_the_camera_to_the_point():
     for camera in rig():
         spots = around(50)
         rays = camera.rays(camera.undistort(camera.project(spots)))
-        assert matching.miss(spots, camera.centre, rays).max() < 1e-9
+        assert miss(spots, camera.centre, rays).max() < 1e-9
         assert (np.sum((spots - camera.centre) * rays, axis=-1) > 0).all()
 
 
@@ -275,7 +275,7 @@ def test_outlying_views_are_found_and_have_no_influence():
     rays = rays_to(rig(), spots)
     wrong = rng(1).integers(0, 5, 200), np.arange(200)
     rays.directions[wrong] = rays_to(rig(), spots + np.array([0.5, 0.6, -0.4])).directions[wrong]
-    off = matching.miss(spots, rays.centres[wrong[0]], rays.directions[wrong])
+    off = miss(spots, rays.centres[wrong[0]], rays.directions[wrong])
     far = off > 0.2  # some still pass the joint
     joints = triangulate(rays)
     assert far.sum() > 150
