@@ -25,6 +25,13 @@ _FEET = ("slide", "penetration")
 _LEG = ("hip", "knee", "ankle")
 
 
+def sentence(problem: bpy.types.PropertyGroup) -> str:
+    """A problem in words, with all of its frames and the bone's whole name."""
+    span = f"{problem.start}" if problem.start == problem.end else f"{problem.start}-{problem.end}"
+    text = KINDS[problem.kind][1] if problem.kind in KINDS else problem.kind
+    return f"{span}, {problem.bone or problem.role}: {text[:1].lower()}{text[1:]}."
+
+
 def state(armature: bpy.types.Object) -> str:
     """Of the keys; changes when one moves."""
     return f"{timeline.pose_keys(armature).fingerprint:08x}"

@@ -26,6 +26,11 @@ def _lines(text: str, characters: int) -> tuple[str, ...]:
     return tuple(textwrap.wrap(text, characters))
 
 
+def short(bone: str) -> str:
+    """A bone's name for a column: without the namespace that importers put before it, as in mixamorig:LeftArm."""
+    return bone.rpartition(":")[2] or bone
+
+
 class Panel:
     """Mix-in: a panel in the MMDM tab."""
 

@@ -7,7 +7,7 @@ from ..engine_link import JOINTS
 from ..operators import applying
 from ..rig import roles
 from . import bone_map, engine, fill_gap, problems
-from .layout import Panel, paragraph
+from .layout import Panel, paragraph, short
 from .memo import Memo
 
 _roles: Memo[roles.RoleMap] = Memo(share=250)  # names and shapes of bones change rarely, choices are in its key
@@ -34,6 +34,8 @@ class MMDM_PT_main(Panel, bpy.types.Panel):
             paragraph(layout, problem + ".", icon="INFO")
         elif status.message:
             paragraph(layout, status.message, icon="ERROR" if status.failed else "CHECKMARK")
+        else:
+            paragraph(layout, "Ready. Results are new actions; yours stays as it is.", icon="INFO")
 
 
 class MMDM_PT_refine(Panel, bpy.types.Panel):
@@ -117,7 +119,7 @@ class MMDM_PT_bones(Panel, bpy.types.Panel):
             row = column.row(align=True).split(factor=0.4)
             row.label(text=role.replace("_", " ").capitalize())
             chain = found.chains.get(role, ())
-            text = chain[0] + (f" +{len(chain) - 1}" if len(chain) > 1 else "") if chain else "none"
+            text = short(chain[0]) + (f" +{len(chain) - 1}" if len(chain) > 1 else "") if chain else "none"
             row = row.row(align=True)
             row.operator("mmdm.bone_role_set", text=text, icon="USER" if role in chosen else "NONE").role = role
             if role in chosen:

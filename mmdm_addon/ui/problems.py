@@ -7,7 +7,7 @@ from typing import Any
 import bpy
 
 from .. import jobs, problems
-from .layout import Panel, paragraph
+from .layout import Panel, paragraph, short
 from .memo import Memo
 
 _stale: Memo[bool] = Memo()
@@ -15,7 +15,7 @@ _order: Memo[list[int]] = Memo()
 
 
 class MMDM_UL_problems(bpy.types.UIList):
-    """One problem a row: frame, bone, kind, severity."""
+    """One problem a row: first frame, bone, kind, severity."""
 
     bl_idname = "MMDM_UL_problems"
 
@@ -30,12 +30,11 @@ class MMDM_UL_problems(bpy.types.UIList):
         _active_name: str,
     ) -> None:
         """Blender's hook."""
-        span = f"{item.start}" if item.start == item.end else f"{item.start}-{item.end}"
-        row = layout.row(align=True).split(factor=0.22)
-        row.label(text=span)
-        row = row.split(factor=0.5)
-        row.label(text=item.bone or item.role)
-        row = row.split(factor=0.6)
+        row = layout.row(align=True).split(factor=0.2)
+        row.label(text=f"{item.start}")
+        row = row.split(factor=0.52)
+        row.label(text=short(item.bone or item.role))
+        row = row.split(factor=0.58)
         row.label(text=problems.KINDS[item.kind][0] if item.kind in problems.KINDS else item.kind)
         row.label(text=f"{item.severity:.0%}")
 
@@ -95,6 +94,8 @@ class MMDM_PT_problems(Panel, bpy.types.Panel):
             return
         layout.row().prop(context.scene.mmdm, "problem_order", expand=True)
         layout.template_list(MMDM_UL_problems.bl_idname, "", own, "problems", own, "problem_index", rows=6)
+        if 0 <= own.problem_index < len(own.problems):
+            paragraph(layout, problems.sentence(own.problems[own.problem_index]))
         row = layout.row(align=True)
         row.enabled = not old
         row.operator("mmdm.problem_fix", text="Refine All").method = "ALL"

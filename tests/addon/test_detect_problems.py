@@ -227,13 +227,26 @@ def row_of(problem):
     return drawing.texts("label")
 
 
-def test_a_row_names_frames_bone_kind_and_severity(spiked):
+def test_a_row_names_frame_bone_kind_and_severity(spiked):
     problem = spiked.mmdm.problems[1]
     assert row_of(problem) == ["40", "left_knee", "Pop", f"{problem.severity:.0%}"]
     problem.end, problem.kind = 44, "penetration"
-    assert row_of(problem)[::2] == ["40-44", "Sunken"]
+    assert row_of(problem)[::2] == ["40", "Sunken"]
     problem.kind = "a kind that a later engine knows"
     assert row_of(problem)[2] == "a kind that a later engine knows"
+    problem.bone = "mixamorig:LeftLeg"
+    assert row_of(problem)[1] == "LeftLeg"
+
+
+def test_the_chosen_problem_is_told_in_words(spiked, monkeypatch):
+    problem = spiked.mmdm.problems[1]
+    problem.end, problem.bone = 44, "mixamorig:LeftLeg"
+    told = "40-44, mixamorig:LeftLeg: a bone jumps away and back within a few frames."
+    assert told not in drawn(panel.MMDM_PT_problems, monkeypatch).texts("label")
+    spiked.mmdm.problem_index = 1
+    assert told in drawn(panel.MMDM_PT_problems, monkeypatch).texts("label")
+    problem.end, problem.kind = 40, "a kind that a later engine knows"
+    assert problems.sentence(problem) == "40, mixamorig:LeftLeg: a kind that a later engine knows."
 
 
 def test_every_kind_of_the_engine_has_a_name_and_an_explanation():

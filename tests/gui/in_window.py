@@ -1,284 +1,398 @@
-"""Runs inside a real Blender window (see test_window.py): drives the modal path and takes pictures of the panels.
+"""Runs inside a real Blender window (see test_window.py): what an animator does in it, by mouse and keyboard.
 
-    blender --factory-startup --enable-event-simulate --python tests/gui/in_window.py -- OUT_FOLDER
+    blender --factory-startup --enable-event-simulate --python tests/gui/in_window.py -- OUT RIG
 
-Writes OUT_FOLDER/report.json: check → true or what was seen instead.
+The extension is enabled from Blender's own extension folder, and RIG (.bvh, .fbx) is opened. Writes pictures and
+OUT/report.json: ``checks``, each true or what was seen instead; ``measured``; ``finished``, true or the traceback.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
-import shutil
-import subprocess
 import sys
 import time
 import traceback
 from pathlib import Path
 
+import addon_utils
 import bpy
+from bpy_extras.view3d_utils import location_3d_to_region_2d
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "addon")]
-OUT = Path(sys.argv[-1])
-REPORT: dict[str, object] = {}
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import hand
 
-import figures  # noqa: E402
+OUT, RIG = (Path(word) for word in sys.argv[-2:])
+STANDIN = Path(__file__).resolve().parents[1] / "standin_worker.py"
+EXTENSION = "bl_ext.user_default.mmdm"
+CHECKS: dict[str, object] = {}
+MEASURED: dict[str, float] = {}
+FIRST, LAST = 31, 59
+BAD = 80
+ARM = ("left_shoulder", "left_elbow", "left_wrist")
 
-import mmdm_addon  # noqa: E402
-from mmdm_addon import compat, jobs, runtime  # noqa: E402
-from mmdm_addon.ui import fill_gap, panels, problems  # noqa: E402
+
+def module(name: str):
+    """A module of the extension as Blender has loaded it."""
+    return importlib.import_module(f"{EXTENSION}.mmdm_addon.{name}")
 
 
 def check(name: str, holds: bool, seen: object = None) -> None:
-    REPORT[name] = True if holds else f"seen: {seen}"
+    CHECKS[name] = True if holds else f"seen: {seen}"
 
 
-def window() -> bpy.types.Window:
-    return bpy.context.window_manager.windows[0]
+def rig() -> bpy.types.Object:
+    return next(each for each in bpy.data.objects if each.type == "ARMATURE")
 
 
-def area(kind: str) -> bpy.types.Area:
-    return next(a for a in window().screen.areas if a.type == kind)
+def action() -> str:
+    return rig().animation_data.action.name
 
 
-def in_view(**more):
-    view = area("VIEW_3D")
-    region = next(r for r in view.regions if r.type == "WINDOW")
-    return bpy.context.temp_override(window=window(), area=view, region=region, **more)
+def actions() -> list[str]:
+    return sorted(each.name for each in bpy.data.actions)
 
 
-def picture(name: str) -> None:
-    """The whole screen; ImageMagick's tool where there is one, because Blender's own reads black under Xvfb."""
-    bpy.ops.wm.redraw_timer(type="DRAW_WIN_SWAP", iterations=1)
-    path = str(OUT / f"{name}.png")
-    if shutil.which("import"):
-        subprocess.run(["import", "-window", "root", path], check=True, timeout=30)
-        return
-    with bpy.context.temp_override(window=window(), area=area("VIEW_3D")):
-        bpy.ops.screen.screenshot(filepath=path)
+def status() -> bpy.types.PropertyGroup:
+    return bpy.context.window_manager.mmdm
 
 
-def press(kind: str, value: str = "PRESS") -> None:
-    view = area("VIEW_3D")
-    window().event_simulate(type=kind, value=value, x=view.x + view.width // 2, y=view.y + view.height // 2)
+def curve(role: str) -> bpy.types.FCurve:
+    """The first rotation curve of a role's bone."""
+    bone = module("rig.roles").detect(rig()).chains[role][0]
+    compat = module("compat")
+    curves = compat.curves(rig().animation_data.action, compat.assigned_slot(rig()))
+    return next(c for c in curves if f'["{bone}"].rotation' in c.data_path)
 
 
-def click(kind: str) -> None:
-    press(kind)
-    press(kind, "RELEASE")
+def selected_frames() -> list[int]:
+    return [round(point.co.x) for point in curve("pelvis").keyframe_points if point.select_control_point]
 
 
-def figure() -> bpy.types.Object:
-    return bpy.data.objects["Figure"]
+def push(message: str) -> None:
+    with hand.inside("VIEW_3D"):
+        bpy.ops.ed.undo_push(message=message)
 
 
-def start(operator: str, **options) -> set[str]:
-    with in_view():
-        return getattr(bpy.ops.mmdm, operator)("INVOKE_DEFAULT", True, **options)
-
-
-def until_idle():
-    end = time.monotonic() + 90
-    while jobs.running() is not None:
-        assert time.monotonic() < end, "the job did not end"
-        yield 0.05
-    yield 0.3
-
-
-def show_sidebar():
-    """Our tab of the 3D View's sidebar."""
-    area("VIEW_3D").spaces.active.show_region_ui = True
-    yield 0.5
-    next(r for r in area("VIEW_3D").regions if r.type == "UI").active_panel_category = "MMDM"
+def over_view(key: str, **modifiers: bool) -> hand.Steps:
+    """A key with the mouse in the 3D View, beside the sidebar."""
+    view = hand.region("VIEW_3D")
+    yield from hand.move(view.x + view.width // 4, view.y + view.height // 2)
+    yield from hand.tap(key, **modifiers)
     yield 0.5
 
 
-def other_tools():
-    """Estimate, Detect Problems and Complete Bones, each from its button's path."""
-    outcome = start("trial")
-    yield from until_idle()
-    told = fill_gap.expectation(bpy.context)
-    check("the expected error is told", outcome == {"RUNNING_MODAL"} and "Expected" in told, told)
-    check("an estimate changes nothing", [a.name for a in bpy.data.actions] == ["Source"], list(bpy.data.actions))
-    picture("6_estimate")
-
-    points = next(
-        c for c in compat.curves(figure().animation_data.action, compat.assigned_slot(figure()))
-        if "left_elbow" in c.data_path and c.array_index == 1
-    ).keyframe_points  # fmt: skip
-    points[79].co.y += 0.8
-    with in_view():
-        bpy.ops.ed.undo_push(message="spoilt a key")
-    start("detect_problems")
-    yield from until_idle()
-    listed = figure().mmdm.problems
-    check("the spoilt key is on the list of problems", any(p.start <= 80 <= p.end for p in listed), len(listed))
-    if len(listed):
-        figure().mmdm.problem_index = 0
-        check("choosing one goes to its frame", bpy.context.scene.frame_current == listed[0].start)
-    yield 0.3
-    picture("7_problems")
-
-    for bone in figure().pose.bones:
-        compat.select(bone, bone.name in ("left_shoulder", "left_elbow", "left_wrist"))
-    start("complete_bones", frame_start=70, frame_end=90)
-    yield from until_idle()
-    message = bpy.context.window_manager.mmdm.message
-    check("an arm is completed", "Completed 70-90" in message, message)
-    check("into a new action", len(bpy.data.actions) == 2, list(bpy.data.actions))
-    picture("8_completed")
-    for _ in range(3):  # the arm, the list, the spoilt key
-        with in_view():
-            bpy.ops.ed.undo()
-        yield 0.3
-    for bone in figure().pose.bones:
-        compat.select(bone, True)
-    check("undone step by step", [a.name for a in bpy.data.actions] == ["Source"], list(bpy.data.actions))
+def idle() -> hand.Steps:
+    yield from hand.until(lambda: module("jobs").running() is None, "the job ends")
+    yield 0.5
 
 
-def steps():
-    for panel in (panels.MMDM_PT_bones, panels.MMDM_PT_runtime, problems.MMDM_PT_problems):
-        panel.bl_options = set()  # open, so that they are drawn
-    mmdm_addon.register()
+def run(button: str) -> hand.Steps:
+    """Press a tool's button and wait for its end."""
+    yield from hand.press(button)
+    yield from idle()
+
+
+def sidebar(*, with_status: bool = False) -> tuple[int, int, int, int]:
+    """The MMDM tab and a part of the view beside it."""
+    left, bottom, right, top = hand.box("VIEW_3D", "UI")
+    return left - 12, 0 if with_status else bottom, right, top
+
+
+def opening() -> hand.Steps:
+    """The rig in Pose Mode with all bones selected, the MMDM tab, a Dope Sheet under the view."""
+    addon_utils.enable(EXTENSION, default_set=True)
+    check("the extension is enabled", EXTENSION in bpy.context.preferences.addons)
     for item in list(bpy.data.objects):
         bpy.data.objects.remove(item)
-    armature = figures.make()
-    figures.animate(armature, frames=120)
-    with in_view():
-        bpy.ops.object.mode_set(mode="POSE")
-    for bone in armature.pose.bones:
-        compat.select(bone, True)
-    for curve in compat.curves(armature.animation_data.action, compat.assigned_slot(armature)):
-        for point in curve.keyframe_points:
-            point.select_control_point = 31 <= point.co.x < 60
-    yield from show_sidebar()
-    with in_view():
-        bpy.ops.view3d.view_all()
-    with in_view():
-        bpy.ops.ed.undo_push(message="ready")
+    with hand.inside("VIEW_3D"):
+        if RIG.suffix == ".bvh":
+            bpy.ops.import_anim.bvh(filepath=str(RIG), update_scene_fps=True, update_scene_duration=True)
+        else:
+            bpy.ops.import_scene.fbx(filepath=str(RIG))
+            bpy.context.scene.frame_end = int(rig().animation_data.action.frame_range[1])
+    bpy.context.view_layer.objects.active = rig()
+    timeline = hand.area("DOPESHEET_EDITOR")
+    yield from hand.drag(timeline.x + 300, timeline.y + timeline.height + 1, timeline.x + 300, timeline.y + 250)
+    timeline.ui_type = "DOPESHEET"
     yield 0.5
-    picture("1_ready")
+    yield from over_view("TAB", ctrl=True)
+    check("in Pose Mode", rig().mode == "POSE", rig().mode)
+    yield from over_view("A")
+    yield from over_view("HOME")
+    yield from over_view("N")
+    hand.region("VIEW_3D", "UI").active_panel_category = "MMDM"
+    yield 1
+    push("ready")
 
-    # the first run also starts the engine: the window must answer all the time
-    ticks, slowest, last = 0, 0.0, time.monotonic()
-    outcome = start("fill_gap")
-    check("invoke returns at once and runs beside the user", outcome == {"RUNNING_MODAL"}, outcome)
+
+def reasons() -> hand.Steps:
+    """A greyed-out button says why."""
+    yield from over_view("A", alt=True)
+    check("without a bone nothing can start", not bpy.ops.mmdm.fill_gap.poll())
+    yield from hand.find("mmdm.fill_gap")
+    yield from hand.rest()
+    hand.picture(OUT / "greyed_out.png", sidebar())
+    yield from over_view("A")
+    check("with bones it can", bpy.ops.mmdm.fill_gap.poll())
+
+
+def choosing() -> hand.Steps:
+    """Box-select a run of keys in the Dope Sheet."""
+    keys = hand.region("DOPESHEET_EDITOR")
+    yield from hand.move(*hand.centre("DOPESHEET_EDITOR"))
+    yield from hand.tap("HOME")
+    yield 0.5
+    yield from hand.tap("A", alt=True)
+    yield from hand.tap("B")
+    yield 0.5
+    left, right = (keys.x + keys.view2d.view_to_region(frame, 0, clip=False)[0] for frame in (FIRST - 0.5, LAST + 0.5))
+    yield from hand.drag(left, keys.y + keys.height - 40, right, keys.y + 40)
+    yield 0.5
+    check("the box selects the run", selected_frames() == list(range(FIRST, LAST + 1)), selected_frames())
+    push("keys chosen")
+
+
+def estimating() -> hand.Steps:
+    """The expected error; the engine starts for it, and the window must answer all the time."""
+    before, jobs = actions(), module("jobs")
+    yield from hand.press("mmdm.trial")
+    check("invoke returns at once and runs beside the user", jobs.running() is not None)
     check("no second job can start", not bpy.ops.mmdm.refine_jitter.poll())
-    moved = armature.location.x
-    with in_view():  # the user goes on working
-        bpy.context.scene.frame_set(45)
-    pictured = False
+    bpy.context.scene.frame_set(45)  # the user goes on working
+    ticks, slowest, last = 0, 0.0, time.monotonic()
     while jobs.running() is not None:
         now = time.monotonic()
         ticks, slowest, last = ticks + 1, max(slowest, now - last), now
-        if not pictured and ticks == 5:
-            picture("2_running")
-            pictured, last = True, time.monotonic()
         yield 0.02
-    check("the window answered while the engine worked", ticks >= 10 and slowest < 1.0, (ticks, slowest))
+    MEASURED["slowest answer of the window while the engine starts, s"] = round(slowest, 2)
+    check("the window answered while the engine worked", ticks >= 10 and slowest < 2, (ticks, slowest))
     check("the user's frame stayed", bpy.context.scene.frame_current == 45, bpy.context.scene.frame_current)
-    check("nothing moved the object", figure().location.x == moved)
     yield 0.5
-    message = bpy.context.window_manager.mmdm.message
-    check("the result is there", "Filled 31-59" in message, message)
-    check("as a new action", figure().animation_data.action.name == "Source fill", figure().animation_data.action.name)
-    check("progress is gone", not bpy.context.window_manager.mmdm.running)
-    picture("3_filled")
+    told = module("ui.fill_gap").expectation(bpy.context)
+    check("the expected error is told", "Expected" in told, (told, status().message))
+    check("an estimate changes nothing", actions() == before, actions())
+    yield from over_view("F24")  # the mouse off the buttons
+    hand.picture(OUT / "fill_gap.png", sidebar())
 
-    with in_view():
-        bpy.ops.ed.undo()
-    yield 0.3
-    check(
-        "one undo step takes all of it back", [a.name for a in bpy.data.actions] == ["Source"], list(bpy.data.actions)
-    )
-    check("and no more than it", figure().mode == "POSE" and len(figure().mmdm.takes) == 0, figure().mode)
-    with in_view():
-        bpy.ops.ed.redo()
-    yield 0.3
-    check("redo brings it again", len(bpy.data.actions) == 2, list(bpy.data.actions))
-    with in_view():
-        bpy.ops.ed.undo()
-    yield 0.3
 
-    yield from other_tools()
-
-    # Esc, with a worker that is slow
-    command = runtime.worker_command(runtime.find())
-    standin = [command[0], str(ROOT / "tests" / "standin_worker.py")]
-    runtime.worker_command = lambda _: standin
-    start("fill_gap", label="slow")
-    while jobs.running().call.done < 3:
-        yield 0.05
-    press("MOUSEMOVE", "NOTHING")
-    click("Z")  # any key but Esc is the user's own
+def cancelling() -> hand.Steps:
+    """Progress in the panel and the status bar, and Esc."""
+    before, jobs = actions(), module("jobs")
+    bpy.context.scene.mmdm.takes = 16
+    yield from hand.press("mmdm.fill_gap")
+    yield from over_view("F24")
+    yield from hand.until(lambda: jobs.running() is None or jobs.running().call.done > 0, "progress")
+    check("there is time to cancel", jobs.running() is not None)
     yield 0.2
-    check("other keys do not end it", jobs.running() is not None)
-    picture("4_slow")
-    click("ESC")  # closes the pie menu that Z opened
-    yield 0.3
-    if jobs.running() is not None:
-        click("ESC")
+    hand.picture(OUT / "running.png")
+    check("the panel shows progress", status().running and "Fill Gap" in status().text, status().text)
     began = time.monotonic()
-    yield from until_idle()
-    check("escape cancels within a second", time.monotonic() - began < 1.5, time.monotonic() - began)
-    check("a cancel changes nothing", [a.name for a in bpy.data.actions] == ["Source"], list(bpy.data.actions))
-    message = bpy.context.window_manager.mmdm.message
-    check("a cancel is told", message == "Cancelled; nothing was changed.", message)
-    check("the status bar is clean again", not bpy.context.window_manager.mmdm.text)
+    yield from hand.tap("ESC")
+    while jobs.running() is not None:
+        yield 0.02
+    took = time.monotonic() - began
+    MEASURED["Esc until the job has ended, s"] = round(took, 2)
+    check("Esc cancels within a second", took < 1, took)
+    check("a cancel changes nothing", actions() == before, actions())
+    check("a cancel is told", status().message == "Cancelled; nothing was changed.", status().message)
+    check("the status bar is clean again", not status().text and not status().running)
+    bpy.context.scene.mmdm.takes = 1
 
-    # undo in the middle: the result no longer fits, nothing crashes
-    with in_view():
-        bpy.ops.ed.undo_push(message="before the key")
-        next(iter(compat.curves(figure().animation_data.action, compat.assigned_slot(figure())))).keyframe_points[
-            5
-        ].co.y += 1
-        bpy.ops.ed.undo_push(message="moved a key")
+
+def filling() -> hand.Steps:
+    """Fill Gap to its end, one step of undo, and the two takes by mouse."""
+    before, source = actions(), action()
+    began = time.monotonic()
+    yield from hand.press("mmdm.fill_gap")
+    yield from hand.until(lambda: module("jobs").running() is None, "the fill ends")
+    MEASURED["Fill Gap of 29 frames from the click, s"] = round(time.monotonic() - began, 2)
+    yield 0.5
+    check("the result is there", f"Filled {FIRST}-{LAST}" in status().message, status().message)
+    check("as a new action", action() == f"{source} fill", action())
+    check("progress is gone", not status().running)
+    yield from over_view("Z", ctrl=True)
+    check("one undo step takes all of it back", actions() == before and action() == source, actions())
+    check("and no more than it", rig().mode == "POSE" and not rig().mmdm.takes and selected_frames(), rig().mode)
+    yield from over_view("Z", ctrl=True, shift=True)
+    check("redo brings it again", action() == f"{source} fill", action())
+    yield from hand.press("mmdm.take_switch(index=0)")
+    check("a click shows what was there before", action() == source, action())
+    yield from hand.press("mmdm.take_switch(index=1)")
+    check("another one the result", action() == f"{source} fill", action())
+    bpy.context.scene.frame_set((FIRST + LAST) // 2)
+    yield from over_view("F24")
+    hand.picture(OUT / "window.png")
+    hand.picture(OUT / "takes.png", sidebar())
+
+
+def refining() -> hand.Steps:
+    """Refine Jitter on a shaken elbow."""
+    points = curve("left_elbow").keyframe_points
+    for point in points[FIRST : LAST + 1]:
+        point.co.y += 0.15 * (-1) ** round(point.co.x)
+    push("shaken")
+    before = len(bpy.data.actions)
+    yield from run("mmdm.refine_jitter")
+    check("the shake is refined", f"Refined {FIRST}-{LAST}" in status().message, status().message)
+    check("into a new action", len(bpy.data.actions) == before + 1, actions())
+    for _ in range(2):
+        yield from over_view("Z", ctrl=True)
+    check("and taken back", len(bpy.data.actions) == before, actions())
+
+
+def finding() -> hand.Steps:
+    """Detect Problems, a click on a row, and what mends it."""
+    point = min(curve("left_elbow").keyframe_points, key=lambda p: abs(p.co.x - BAD))
+    point.co.y += 0.8
+    push("a spoilt key")
+    yield from hand.open_below("mmdm.complete_bones()", rows=1)
+    yield from run("mmdm.detect_problems")
+    listed = rig().mmdm.problems
+    spoilt = [i for i, p in enumerate(listed) if p.start <= BAD <= p.end and p.role == "left_elbow"]
+    check("the spoilt key is on the list", bool(spoilt), [(p.start, p.end, p.role, p.kind) for p in listed])
+    yield from hand.press("mmdm.problem_index")
+    yield 0.5
+    chosen = rig().mmdm.problem_index
+    check("a click chooses a row", 0 <= chosen < len(listed), chosen)
+    shown, frame = listed[chosen], bpy.context.scene.frame_current
+    check("and goes to its frame", frame == shown.start, frame)
+    selected = module("jobs").selected_bones(rig())
+    check("and selects its bone", selected == [shown.bone], selected)
+    yield from over_view("F24")
+    hand.picture(OUT / "problems.png", sidebar())
+    before = len(bpy.data.actions)
+    yield from run("mmdm.problem_fix(method='REFINE'")
+    check("Refine mends the chosen one", "Refined" in status().message and len(bpy.data.actions) > before,
+          status().message)  # fmt: skip
+
+
+def completing() -> hand.Steps:
+    """Click the bones of an arm in the view, and Complete Bones."""
+    yield from over_view("A", alt=True)
+    bpy.context.scene.frame_set(FIRST)
+    yield 0.5
+    view, chains = hand.region("VIEW_3D"), module("rig.roles").detect(rig()).chains
+    names = [chains[role][0] for role in ARM]
+    for i, name in enumerate(names):
+        bone = rig().pose.bones[name]
+        middle = rig().matrix_world @ ((bone.head + bone.tail) / 2)
+        place = location_3d_to_region_2d(view, hand.area("VIEW_3D").spaces.active.region_3d, middle)
+        yield from hand.move(view.x + place.x, view.y + place.y)
+        yield from hand.tap("LEFTMOUSE", shift=i > 0)
+        yield 0.3
+    selected = module("jobs").selected_bones(rig())
+    check("clicks select the arm", sorted(selected) == sorted(names), selected)
+    before = len(bpy.data.actions)
+    yield from run("mmdm.complete_bones")
+    check("an arm is completed", f"Completed {FIRST}-{LAST}" in status().message, status().message)
+    check("as one more action", len(bpy.data.actions) == before + 1, actions())
+    yield from over_view("F24")
+    hand.picture(OUT / "completed.png", sidebar())
+
+
+def mapping() -> hand.Steps:
+    """Bone Map: the table, a map saved, and the menu that loads it."""
+    yield from hand.open_below("mmdm.takes_clear")
+    yield from hand.press("mmdm.bone_map_save")
+    yield 0.5
+    yield from hand.tap("RET")
+    yield 0.5
+    yield from hand.find("mmdm.bone_map_save")
+    left, bottom, right, _ = hand.box("VIEW_3D", "UI")
+    _, y = hand.mouse()
+    hand.picture(OUT / "bone_map.png", sidebar())
+    yield from hand.click(left + (right - left) * 0.15, y)
+    yield 0.5
+    hand.picture(OUT / "bone_map_menu.png", (left - 150, bottom, right, y + 200))
+    yield from hand.tap("ESC")
+    yield 0.5
+
+
+def preferences() -> hand.Steps:
+    """The extension's page."""
+    bpy.ops.screen.userpref_show(section="ADDONS")
+    bpy.context.window_manager.addon_search = "MMDM"
+    yield 1
+    bpy.ops.preferences.addon_expand(module=EXTENSION)
+    yield 1
+    hand.picture(OUT / "preferences.png")
+    with bpy.context.temp_override(window=bpy.context.window_manager.windows[-1]):
+        bpy.ops.wm.window_close()
+    yield 0.5
+
+
+def start(operator: str, **options: object) -> None:
+    with hand.inside("VIEW_3D"):
+        getattr(bpy.ops.mmdm, operator)("INVOKE_DEFAULT", True, **options)
+
+
+def accidents() -> hand.Steps:
+    """Undo, deletion and another file while a job runs, with an engine that is slow."""
+    jobs, runtime = module("jobs"), module("runtime")
+    standin = [runtime.worker_command(runtime.find())[0], str(STANDIN)]
+    runtime.worker_command = lambda _: standin
+    runtime.forget()
+    yield from over_view("A")
+    push("before the key")
+    curve("left_elbow").keyframe_points[5].co.y += 1
+    push("moved a key")
     start("refine_jitter", frame_start=20, frame_end=40)
-    with in_view():
+    yield from over_view("Z", ctrl=True)
+    yield from idle()
+    check("undo during the run drops the result with a message", "dropped" in status().message, status().message)
+
+    start("fill_gap", label="slow", frame_start=20, frame_end=40)
+    yield from hand.until(lambda: jobs.running().call.done > 2, "the slow fill")
+    yield from over_view("F24")
+    check("other keys do not end it", jobs.running() is not None)
+    bpy.data.objects.remove(rig())
+    yield from idle()
+    check("deleting the rig drops the result with a message", "gone" in status().message, status().message)
+
+    with hand.inside("VIEW_3D"):
         bpy.ops.ed.undo()
-    yield from until_idle()
-    message = bpy.context.window_manager.mmdm.message
-    check("undo during the run drops the result with a message", "dropped" in message, message)
-
-    # the rig goes
-    start("fill_gap", label="slow")
-    yield 0.3
-    bpy.data.objects.remove(figure())
-    yield from until_idle()
-    message = bpy.context.window_manager.mmdm.message
-    check("deleting the rig drops the result with a message", "gone" in message, message)
-
-    # another file during a run
-    armature = figures.make()
-    figures.animate(armature, frames=120)
-    for bone in armature.pose.bones:
-        compat.select(bone, True)
+    yield 0.5
     start("fill_gap", label="slow", frame_start=20, frame_end=40)
     yield 0.3
     call = jobs.running().call
-    with in_view():
+    with hand.inside("VIEW_3D"):
         bpy.ops.wm.read_homefile(app_template="")
-    yield 1.5
+    yield 2
     check("loading a file ends the job", jobs.running() is None and (call.finished or call.cancelling), jobs.running())
 
-    # no rig at all: every panel draws and says why nothing can start
-    yield from show_sidebar()
-    picture("5_no_rig")
-    mmdm_addon.unregister()
-    check("nothing is left after unregister", not hasattr(bpy.types.Scene, "mmdm"))
+    hand.area("VIEW_3D").spaces.active.show_region_ui = True
+    yield 0.5
+    hand.region("VIEW_3D", "UI").active_panel_category = "MMDM"
+    yield 0.5
+    hand.picture(OUT / "no_rig.png", sidebar())
+    addon_utils.disable(EXTENSION, default_set=True)
+    check("nothing is left after disabling", not hasattr(bpy.types.Scene, "mmdm"))
 
 
-def drive(script=None):
-    script = script or steps()
+def session() -> hand.Steps:
+    scenes = (opening, reasons, choosing, estimating, cancelling, filling, refining, finding, completing, mapping,
+              preferences, accidents)  # fmt: skip
+    for scene in scenes:
+        began = time.monotonic()
+        yield from scene()
+        print(f"{scene.__name__}: {time.monotonic() - began:.0f} s", flush=True)
 
-    def tick():
+
+def drive(script: hand.Steps) -> None:
+    """Go on with the session whenever Blender has handled what was done."""
+
+    def tick() -> float | None:
+        finished: object = True
         try:
             return next(script)
         except StopIteration:
-            REPORT["finished"] = True
+            pass
         except Exception:
-            REPORT["finished"] = traceback.format_exc()
-        (OUT / "report.json").write_text(json.dumps(REPORT, indent=1))
+            finished = traceback.format_exc()
+            hand.picture(OUT / "failed.png")
+        report = {"finished": finished, "checks": CHECKS, "measured": MEASURED}
+        (OUT / "report.json").write_text(json.dumps(report, indent=1))
         bpy.ops.wm.quit_blender()
         return None
 
@@ -286,4 +400,5 @@ def drive(script=None):
 
 
 bpy.context.preferences.view.show_splash = False
-drive()
+bpy.context.preferences.system.viewport_aa = "OFF"  # a display without a graphics card draws in software
+drive(session())
