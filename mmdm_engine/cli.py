@@ -271,8 +271,18 @@ def _fail(sentence: str) -> int:
     return 1
 
 
+def spare_the_cores() -> None:
+    """Let threads that wait sleep instead of spin; call it before torch is imported.
+
+    Where other programs use the cores too (Blender does), a spinning thread keeps the one it waits for from running: on
+    two busy cores a warm 30-frame fill took 3.2 s with spinning threads and 0.2 s with sleeping ones.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit status. Failures are one sentence on standard error, never a traceback."""
+    spare_the_cores()
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help"):
         print(_overview())

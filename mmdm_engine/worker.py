@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from .cli import spare_the_cores
 from .contract import Motion, MotionError, protocol
 from .contract.protocol import Message, ProtocolError
 
@@ -328,6 +329,7 @@ def main(argv: list[str] | None = None) -> int:
         description="Serve the engine to Blender over stdin and stdout. Not meant to be typed by hand.",
     )
     add_arguments(parser)
+    spare_the_cores()
     return run(parser.parse_args(argv))
 
 
