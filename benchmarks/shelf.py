@@ -5,8 +5,8 @@
     python benchmarks/shelf.py --data shelf/ --out poses.npz --json
 
 The folder holds the detections of each camera, ``calibration.json`` and ``ground_truth.npz`` (Belagiannis et al. 2014,
-frames 300 to 600). Nothing of the pipeline was chosen on it: thresholds come from made-up scenes
-(`benchmarks/capture.py`), priors from motion capture.
+frames 300 to 600). No threshold that moves a joint was chosen on it: they come from made-up
+scenes (`benchmarks/capture.py`), priors from motion capture.
 
 A limb counts (PCP) when the mean error of its ends is at most half its length. Each annotated person is given one
 estimate, no estimate two. "captured" is the pipeline before completion, where a joint that was not found is wrong.
