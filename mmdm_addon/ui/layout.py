@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from functools import lru_cache
 from typing import Any
@@ -23,7 +24,8 @@ def paragraph(layout: bpy.types.UILayout, text: str, icon: str = "NONE") -> None
 
 @lru_cache(64)  # the same few sentences, many times a second
 def _lines(text: str, characters: int) -> tuple[str, ...]:
-    return tuple(textwrap.wrap(text, characters))
+    together = re.sub(r"(?<=\d) (?=\S)", "\N{NO-BREAK SPACE}", text)  # a number stays with its unit
+    return tuple(textwrap.wrap(together, characters))
 
 
 def short(bone: str) -> str:

@@ -125,23 +125,18 @@ def find(wanted: str, *, kind: str = "VIEW_3D", part: str = "UI") -> Steps:
     for scrolled in range(5):
         known = heights[0] if scrolled else _found.get((kind, wanted), heights[0])
         for y in sorted(heights, key=lambda y: abs(y - known)):  # things move little from one time to the next
-            yield from move(x, y)
-            if not _what(kind, part).startswith(wanted):
-                continue
-            yield 0.2  # what was seen may have been the place before
+            yield from move(x - 1, y)  # leaves one button
+            yield from move(x, y)  # and enters the next
             if _what(kind, part).startswith(wanted):
                 _found[kind, wanted] = y
                 return
-        yield from scroll(kind, part, "WHEELDOWNMOUSE" if scrolled else "WHEELUPMOUSE", 8 if scrolled else 40)
+        with inside(kind, part):
+            if scrolled:
+                bpy.ops.view2d.scroll_down(page=True)
+            elif bpy.ops.view2d.scroll_up.poll():
+                bpy.ops.view2d.scroll_up(deltay=10000)
+        yield 0.3
     raise AssertionError(f"no button {wanted} in {kind} {part}")
-
-
-def scroll(kind: str, part: str, wheel: str, clicks: int) -> Steps:
-    """The wheel over a part of an editor."""
-    yield from move(*centre(kind, part))
-    for _ in range(clicks):
-        _send(wheel, "PRESS")
-    yield 0.3
 
 
 def press(wanted: str) -> Steps:
@@ -156,8 +151,14 @@ def open_below(wanted: str, *, rows: int = 0) -> Steps:
 
     rows: how many lie between.
     """
+    down = 25 * rows + NEXT_HEADER
     yield from find(wanted)
-    yield from click(_at[0], _at[1] - 25 * rows - NEXT_HEADER)
+    if _at[1] - down < region("VIEW_3D", "UI").y + 12:
+        with inside("VIEW_3D", "UI"):
+            bpy.ops.view2d.scroll_down(deltay=200)
+        yield 0.3
+        yield from find(wanted)
+    yield from click(_at[0], _at[1] - down)
     yield 0.5
 
 
@@ -182,7 +183,7 @@ def box(kind: str, *parts: str) -> tuple[int, int, int, int]:
 
 
 def picture(path: Path, crop: tuple[int, int, int, int] | None = None) -> None:
-    """The screen, or a part of it as `box` gives it, by ImageMagick where there is one: Blender's own may read black."""
+    """The screen, or a part of it as `box` gives it, by ImageMagick if it is there: Blender's own may read black."""
     bpy.ops.wm.redraw_timer(type="DRAW_WIN_SWAP", iterations=1)
     if not shutil.which("import"):
         return

@@ -29,7 +29,7 @@ CHECKS: dict[str, object] = {}
 MEASURED: dict[str, float] = {}
 FIRST, LAST = 31, 59
 BAD = 80
-ARM = ("left_shoulder", "left_elbow", "left_wrist")
+ARM = ("left_shoulder", "left_elbow")
 
 
 def module(name: str):
@@ -216,13 +216,14 @@ def filling() -> hand.Steps:
     check("and no more than it", rig().mode == "POSE" and not rig().mmdm.takes and selected_frames(), rig().mode)
     yield from over_view("Z", ctrl=True, shift=True)
     check("redo brings it again", action() == f"{source} fill", action())
+    bpy.context.scene.frame_set((FIRST + LAST) // 2)
+    yield from over_view("NUMPAD_PERIOD")
+    hand.picture(OUT / "window.png")
     yield from hand.press("mmdm.take_switch(index=0)")
     check("a click shows what was there before", action() == source, action())
     yield from hand.press("mmdm.take_switch(index=1)")
     check("another one the result", action() == f"{source} fill", action())
-    bpy.context.scene.frame_set((FIRST + LAST) // 2)
     yield from over_view("F24")
-    hand.picture(OUT / "window.png")
     hand.picture(OUT / "takes.png", sidebar())
 
 
@@ -259,6 +260,7 @@ def finding() -> hand.Steps:
     check("and goes to its frame", frame == shown.start, frame)
     selected = module("jobs").selected_bones(rig())
     check("and selects its bone", selected == [shown.bone], selected)
+    yield from hand.find("mmdm.problem_fix(method='REFINE'")  # in sight
     yield from over_view("F24")
     hand.picture(OUT / "problems.png", sidebar())
     before = len(bpy.data.actions)
