@@ -9,12 +9,16 @@ from bpy.props import EnumProperty, StringProperty
 from . import runtime, runtime_install, runtime_locks
 from .engine_link import PREFERENCES_ID, MotionError
 from .ui import engine
+from .ui.layout import paragraph
 
 _BUILD_TEXTS = {
     "cpu": "The processor; works on every computer",
     "cuda": "An NVIDIA card; faster, and a much larger download",
     "mps": "Apple's graphics processor, or the processor where that cannot be used",
 }
+
+_BOXES = 20
+"""Pixels that the boxes of Blender's page and ours take from its width."""
 
 
 def _changed(_self: bpy.types.AddonPreferences, _context: bpy.types.Context) -> None:
@@ -80,15 +84,15 @@ class MMDM_AP_preferences(bpy.types.AddonPreferences):
             return False
 
     def _draw_state(self, context: bpy.types.Context, box: bpy.types.UILayout) -> None:
-        box.label(text=runtime.status(), icon="INFO")
+        paragraph(box, runtime.status() + ".", icon="INFO", inset=_BOXES)
         client = runtime.current()
         if client is not None and client.hello:
             names = zip(client.hello["devices"], client.hello["device_names"], strict=True)
-            box.label(text="Devices: " + ", ".join(f"{device} ({name})" for device, name in names))
-            box.label(text="Priors: " + (", ".join(client.hello["priors"]) or "none"))
+            devices = ", ".join(f"{device} ({name})" for device, name in names)
+            paragraph(box, f"Devices: {devices}. Priors: {', '.join(client.hello['priors']) or 'none'}.", inset=_BOXES)
         status = context.window_manager.mmdm
         if status.message:
-            box.label(text=status.message, icon="ERROR" if status.failed else "CHECKMARK")
+            paragraph(box, status.message, icon="ERROR" if status.failed else "CHECKMARK", inset=_BOXES)
         row = box.row()
         row.operator("mmdm.runtime_test", icon="CHECKMARK")
         row.operator("mmdm.runtime_log", icon="TEXT")

@@ -104,7 +104,8 @@ def changes(report: WriteReport) -> str:
 def sentence(done: str, reports: list[WriteReport]) -> str:
     """What the user reads at the end: what was done, the largest change, and every note once."""
     first = reports[0]
-    words = [f"{done} on {len([b for b in first.bones if b])} bones, {changes(first)}."]
+    bones = len([b for b in first.bones if b])
+    words = [f"{done} on {bones} bone{'' if bones == 1 else 's'}, {changes(first)}."]
     if len(reports) > 1:
         words.append(f"{len(reports)} takes are listed in the sidebar.")
     words += unique(note for report in reports for note in report.notes)

@@ -53,7 +53,7 @@ def read(context: bpy.types.Context, armature: bpy.types.Object, frame_start: in
     first, last = math.ceil(first - timeline.SAME), math.floor(last + timeline.SAME)
     take = reading.read_around(context, armature, about, first, last)
     inside = (take.frames >= first) & (take.frames <= last)
-    return Range(about, take, inside, f"{first:g}-{last:g}")
+    return Range(about, take, inside, f"{first:g}" if first == last else f"{first:g}-{last:g}")
 
 
 def request(

@@ -13,9 +13,11 @@ _MARGINS, _CHARACTER = 70, 6.2
 """Pixels beside the text of a panel, and of a character of average width, at interface scale 1."""
 
 
-def paragraph(layout: bpy.types.UILayout, text: str, icon: str = "NONE") -> None:
-    """Lines that fit the sidebar; Blender would cut them short."""
-    width = bpy.context.region.width / (bpy.context.preferences.system.ui_scale or 1)  # 0 before the first window
+def paragraph(layout: bpy.types.UILayout, text: str, icon: str = "NONE", inset: int = 0) -> None:
+    """Lines that fit the sidebar; Blender would cut them short. inset: pixels that boxes around it take away."""
+    region = bpy.context.region  # None in the background
+    width = region.width / (bpy.context.preferences.system.ui_scale or 1) if region else 0  # 0 before the first window
+    width -= inset
     column = layout.column(align=True)
     column.scale_y = 0.8
     for i, line in enumerate(_lines(text, max(16, int((width - _MARGINS) / _CHARACTER)))):

@@ -93,6 +93,13 @@ def drag(x: float, y: float, to_x: float, to_y: float) -> Steps:
     yield 0.3
 
 
+def wheel_down(other: bpy.types.Window, clicks: int) -> Steps:
+    """The wheel over the middle of another window."""
+    for _ in range(clicks):
+        other.event_simulate(type="WHEELDOWNMOUSE", value="PRESS", x=other.width // 2, y=other.height // 2)
+    yield 1
+
+
 def mouse() -> tuple[int, int]:
     """Where the mouse is."""
     return _at[0], _at[1]

@@ -93,10 +93,16 @@ def run(button: str) -> hand.Steps:
     yield from idle()
 
 
-def sidebar(*, with_status: bool = False) -> tuple[int, int, int, int]:
-    """The MMDM tab and a part of the view beside it."""
+def sidebar() -> tuple[int, int, int, int]:
+    """The MMDM tab and a little of the view beside it."""
     left, bottom, right, top = hand.box("VIEW_3D", "UI")
-    return left - 12, 0 if with_status else bottom, right, top
+    return left - 12, bottom, right, top
+
+
+def editors() -> tuple[int, int, int, int]:
+    """The 3D View, the Dope Sheet and the status bar."""
+    _, _, right, top = hand.box("VIEW_3D")
+    return 0, 0, right, top
 
 
 def opening() -> hand.Steps:
@@ -132,7 +138,8 @@ def reasons() -> hand.Steps:
     check("without a bone nothing can start", not bpy.ops.mmdm.fill_gap.poll())
     yield from hand.find("mmdm.fill_gap")
     yield from hand.rest()
-    hand.picture(OUT / "greyed_out.png", sidebar())
+    x, y = hand.mouse()
+    hand.picture(OUT / "greyed_out.png", (x - 140, y - 80, x + 400, y + 120))
     yield from over_view("A")
     check("with bones it can", bpy.ops.mmdm.fill_gap.poll())
 
@@ -155,7 +162,9 @@ def choosing() -> hand.Steps:
 
 def estimating() -> hand.Steps:
     """The expected error; the engine starts for it, and the window must answer all the time."""
-    before, jobs = actions(), module("jobs")
+    before, jobs, panel = actions(), module("jobs"), module("ui.fill_gap")
+    yield from hand.until(lambda: "Writes" in panel.fill_preview(bpy.context), "the panel has seen the keys")
+    yield 1  # and is drawn
     yield from hand.press("mmdm.trial")
     check("invoke returns at once and runs beside the user", jobs.running() is not None)
     check("no second job can start", not bpy.ops.mmdm.refine_jitter.poll())
@@ -169,7 +178,7 @@ def estimating() -> hand.Steps:
     check("the window answered while the engine worked", ticks >= 10 and slowest < 2, (ticks, slowest))
     check("the user's frame stayed", bpy.context.scene.frame_current == 45, bpy.context.scene.frame_current)
     yield 0.5
-    told = module("ui.fill_gap").expectation(bpy.context)
+    told = panel.expectation(bpy.context)
     check("the expected error is told", "Expected" in told, (told, status().message))
     check("an estimate changes nothing", actions() == before, actions())
     yield from over_view("F24")  # the mouse off the buttons
@@ -185,7 +194,7 @@ def cancelling() -> hand.Steps:
     yield from hand.until(lambda: jobs.running() is None or jobs.running().call.done > 0, "progress")
     check("there is time to cancel", jobs.running() is not None)
     yield 0.2
-    hand.picture(OUT / "running.png")
+    hand.picture(OUT / "running.png", editors())
     check("the panel shows progress", status().running and "Fill Gap" in status().text, status().text)
     began = time.monotonic()
     yield from hand.tap("ESC")
@@ -218,13 +227,11 @@ def filling() -> hand.Steps:
     check("redo brings it again", action() == f"{source} fill", action())
     bpy.context.scene.frame_set((FIRST + LAST) // 2)
     yield from over_view("NUMPAD_PERIOD")
-    hand.picture(OUT / "window.png")
+    hand.picture(OUT / "window.png", editors())
     yield from hand.press("mmdm.take_switch(index=0)")
     check("a click shows what was there before", action() == source, action())
     yield from hand.press("mmdm.take_switch(index=1)")
     check("another one the result", action() == f"{source} fill", action())
-    yield from over_view("F24")
-    hand.picture(OUT / "takes.png", sidebar())
 
 
 def refining() -> hand.Steps:
@@ -301,25 +308,31 @@ def mapping() -> hand.Steps:
     yield from hand.tap("RET")
     yield 0.5
     yield from hand.find("mmdm.bone_map_save")
-    left, bottom, right, _ = hand.box("VIEW_3D", "UI")
+    left, bottom, right, top = hand.box("VIEW_3D", "UI")
     _, y = hand.mouse()
-    hand.picture(OUT / "bone_map.png", sidebar())
     yield from hand.click(left + (right - left) * 0.15, y)
     yield 0.5
-    hand.picture(OUT / "bone_map_menu.png", (left - 150, bottom, right, y + 200))
+    hand.picture(OUT / "bone_map.png", (left - 12, bottom - 100, right, top))
     yield from hand.tap("ESC")
     yield 0.5
 
 
 def preferences() -> hand.Steps:
     """The extension's page."""
+    manager, (x, y) = bpy.context.window_manager, hand.centre("VIEW_3D")
+    yield from hand.move(x, y)  # it opens at the mouse
     bpy.ops.screen.userpref_show(section="ADDONS")
-    bpy.context.window_manager.addon_search = "MMDM"
+    manager.addon_search = "MMDM"
     yield 1
-    bpy.ops.preferences.addon_expand(module=EXTENSION)
-    yield 1
-    hand.picture(OUT / "preferences.png")
-    with bpy.context.temp_override(window=bpy.context.window_manager.windows[-1]):
+    page = manager.windows[-1]
+    with bpy.context.temp_override(window=page, area=page.screen.areas[0]):
+        bpy.ops.preferences.addon_expand(module=EXTENSION)
+    bpy.ops.mmdm.runtime_test("INVOKE_DEFAULT")
+    yield from hand.until(lambda: module("operators.runtime").testing() is None, "the test of the engine")
+    check("the engine passes its test", "The engine works" in status().message, status().message)
+    yield from hand.wheel_down(page, 20)
+    hand.picture(OUT / "preferences.png", (page.x, page.y, page.x + page.width, page.y + page.height))
+    with bpy.context.temp_override(window=page):
         bpy.ops.wm.window_close()
     yield 0.5
 
@@ -348,7 +361,9 @@ def accidents() -> hand.Steps:
     yield from hand.until(lambda: jobs.running().call.done > 2, "the slow fill")
     yield from over_view("F24")
     check("other keys do not end it", jobs.running() is not None)
+    push("before the rig goes")
     bpy.data.objects.remove(rig())
+    push("the rig is gone")
     yield from idle()
     check("deleting the rig drops the result with a message", "gone" in status().message, status().message)
 
