@@ -204,6 +204,12 @@ def test_refine_changes_the_range_and_only_selected_bones():
     assert "Refined 20-40 on 2 bones" in bpy.context.window_manager.mmdm.message
 
 
+def test_one_frame_of_one_bone_is_told_in_the_singular():
+    select(figure(), "left_elbow")
+    assert refine(frame_start=30, frame_end=30) == {"FINISHED"}
+    assert "Refined 30 on 1 bone, " in bpy.context.window_manager.mmdm.message
+
+
 @pytest.mark.parametrize("every", [1, 10])
 def test_refining_everything_makes_the_action_no_longer(every):
     armature = figure(every=every, frames=61)
