@@ -1,15 +1,17 @@
 """Panels and menu entries."""
 
-from . import bone_map, menus, panels
+from . import bone_map, follow, menus, panels
 
 CLASSES = (*panels.CLASSES, *bone_map.CLASSES, *menus.CLASSES)
 
 
 def register() -> None:
-    """Append to Blender's menus."""
+    """Append to Blender's menus, and follow its editors of keys."""
     menus.register()
+    follow.register()
 
 
 def unregister() -> None:
-    """Take the entries out again."""
+    """Take both back."""
+    follow.unregister()
     menus.unregister()

@@ -8,7 +8,7 @@ from operator_support import ensure_registered, figure, select, select_keys
 
 import mmdm_addon
 from mmdm_addon import registration
-from mmdm_addon.ui import fill_gap, menus
+from mmdm_addon.ui import fill_gap, follow, menus
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +30,9 @@ def test_unregister_takes_everything_back_and_register_brings_it_again():
     assert ours() == set()
     assert not any(hasattr(t, "mmdm") for t in (bpy.types.Scene, bpy.types.Object, bpy.types.WindowManager))
     assert len(bpy.app.handlers.load_pre) == handlers - 1
+    assert not follow._handles
     mmdm_addon.register()
+    assert [editor for editor, _ in follow._handles] == [bpy.types.SpaceDopeSheetEditor, bpy.types.SpaceGraphEditor]
     assert len(ours()) == len(registration.CLASSES)
     assert len(bpy.app.handlers.load_pre) == handlers
 

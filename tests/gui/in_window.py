@@ -157,14 +157,14 @@ def choosing() -> hand.Steps:
     yield from hand.drag(left, keys.y + keys.height - 40, right, keys.y + 40)
     yield 0.5
     check("the box selects the run", selected_frames() == list(range(FIRST, LAST + 1)), selected_frames())
+    drawn = module("ui.fill_gap")._plan
+    yield from hand.until(lambda: f"Writes {FIRST}-{LAST}" in drawn._value.text, "the panel follows", seconds=20)
     push("keys chosen")
 
 
 def estimating() -> hand.Steps:
     """The expected error; the engine starts for it, and the window must answer all the time."""
     before, jobs, panel = actions(), module("jobs"), module("ui.fill_gap")
-    yield from hand.until(lambda: "Writes" in panel.fill_preview(bpy.context), "the panel has seen the keys")
-    yield 1  # and is drawn
     yield from hand.press("mmdm.trial")
     check("invoke returns at once and runs beside the user", jobs.running() is not None)
     check("no second job can start", not bpy.ops.mmdm.refine_jitter.poll())
