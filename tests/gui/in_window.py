@@ -139,7 +139,7 @@ def reasons() -> hand.Steps:
     yield from hand.find("mmdm.fill_gap")
     yield from hand.rest()
     x, y = hand.mouse()
-    hand.picture(OUT / "greyed_out.png", (x - 140, y - 80, x + 400, y + 120))
+    hand.picture(OUT / "greyed_out.png", (x - 140, y - 80, x + 460, y + 120))
     yield from over_view("A")
     check("with bones it can", bpy.ops.mmdm.fill_gap.poll())
 
@@ -188,6 +188,7 @@ def estimating() -> hand.Steps:
 def cancelling() -> hand.Steps:
     """Progress in the panel and the status bar, and Esc."""
     before, jobs = actions(), module("jobs")
+    yield from over_view("NUMPAD_PERIOD")
     bpy.context.scene.mmdm.takes = 16
     yield from hand.press("mmdm.fill_gap")
     yield from over_view("F24")
@@ -331,7 +332,7 @@ def preferences() -> hand.Steps:
     yield from hand.until(lambda: module("operators.runtime").testing() is None, "the test of the engine")
     check("the engine passes its test", "The engine works" in status().message, status().message)
     yield from hand.wheel_down(page, 20)
-    hand.picture(OUT / "preferences.png", (page.x, page.y, page.x + page.width, page.y + page.height))
+    hand.picture(OUT / "preferences.png", (page.x + 174, page.y, page.x + page.width, page.y + 350))
     with bpy.context.temp_override(window=page):
         bpy.ops.wm.window_close()
     yield 0.5
