@@ -28,6 +28,8 @@ SLIDING_SPEED = 0.35
 HEIGHT = 0.06
 """A standing joint is at most this far above the lowest place of its kind nearby, metres."""
 SUPPORT_SECONDS, SHORTEST_SECONDS, BRIDGED_SECONDS, BLEND_SECONDS = 0.25, 0.1, 0.05, 0.2
+MOST_TIP = 0.35
+"""Foot lengths by which the sole may be tipped, 19 degrees: ankle and toe that want to stand far apart cannot both."""
 
 
 def detect(motion: Motion, speed: float = SPEED) -> np.ndarray:
@@ -140,7 +142,9 @@ def lock_feet(motion: Motion, changed: np.ndarray, contacts: np.ndarray | None =
         solved = _solve_leg(local, turns, points, offsets, (hip, knee, ankle), move)
         # the sole keeps its turn, except for the little that brings a standing toe to its own place
         lever = points[:, toe] - points[:, ankle]
-        wanted = lever + np.minimum(toe_weight, 1.0)[:, None] * (toe_move - move)
+        aside = np.minimum(toe_weight, 1.0)[:, None] * (toe_move - move)
+        longest = MOST_TIP * np.linalg.norm(lever, axis=-1, keepdims=True)
+        wanted = lever + aside * longest / np.hypot(np.linalg.norm(aside, axis=-1, keepdims=True), longest).clip(1e-9)
         tip = rot.shortest_arc(lever, wanted) if np.linalg.norm(offsets[toe]) > 1e-6 else np.array(rot.IDENTITY)
         foot = rot.multiply(tip, turns[:, ankle])
         shin = rot.multiply(rot.multiply(turns[:, 0], solved[hip]), solved[knee])

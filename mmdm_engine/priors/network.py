@@ -228,7 +228,7 @@ class InbetweenNetwork(nn.Module):
             return x0 * condition.hidden
 
         noise = torch.zeros_like(condition.scale)
-        size = self.VARIETY
+        size = torch.full_like(noise[:, :1, :1], self.VARIETY)
         if steps > 1:
             if self.objective == "x0":
                 size = size * _departure(predict(noise, self.schedule.steps - 1), condition.hidden)

@@ -33,7 +33,7 @@ LEAST_CONTEXT = 0.13
 """Seconds of good motion that a hole needs on each side where the gap has them."""
 FROZEN = 0.1
 """Seconds of exactly equal frames that make them repeats and not a pose that is held."""
-LIKENESS, NEARNESS, TRUST = 3.0, 5.0, 2.0
+LIKENESS, NEARNESS, TRUST = 3.0, 5.0, 4.0
 """How unlike (mean squared deviations) and how far away (seconds) a hole may be before it counts e times less, and
 the weight of the formula against that of the holes."""
 LEAN = 0.04
@@ -208,9 +208,12 @@ def attempt(
     leg = motion.skeleton.leg_length
     measure = Measure(motion, pattern)
     seconds = longest_run(pattern) / motion.fps
-    apart = np.stack([measure(filled[a], filled[b]) for a, b in ((0, 1), (0, 2), (1, 2))], axis=1)
+    apart = np.stack([measure(filled[a], filled[b]) for a, b in difficulty.PAIRS], axis=1)
     near_gaps = np.stack([difficulty.around(course, p.start, p.stop) for p in places])
-    features = np.stack([difficulty.features(n, a, seconds) for n, a in zip(near_gaps, apart, strict=True)])
+    detail = difficulty.detail(filled, motion.skeleton, motion.fps)
+    features = np.stack(
+        [difficulty.features(n, a, d, seconds) for n, a, d in zip(near_gaps, apart, detail, strict=True)]
+    )
     ours, *curves = [(q[1:], r[1:]) for q, r in filled]
     errors = np.stack([measure(m, truth) for m in (ours, *curves)], axis=1)
     blends = np.stack([np.stack([measure(mixed(ours, c, s), truth) for s in SHARES], axis=1) for c in curves], axis=1)
