@@ -65,6 +65,13 @@ class MMDM_PT_complete(Panel, bpy.types.Panel):
         layout.prop(context.scene.mmdm, "lock_feet")
 
 
+def _take_label(take: bpy.types.PropertyGroup) -> str:
+    """What was done; the actions' names grow with every tool and would be cut."""
+    if take.action is None:
+        return f"{take.name} (deleted)"
+    return take.action.name if take.source else take.detail.partition(";")[0]
+
+
 class MMDM_PT_takes(Panel, bpy.types.Panel):
     """Results and what was there before."""
 
@@ -83,13 +90,12 @@ class MMDM_PT_takes(Panel, bpy.types.Panel):
         column = layout.column(align=True)
         for index, take in enumerate(armature.mmdm.takes):
             here = take.action is not None and take.action == applying.shown(armature, take)
-            name = take.action.name if take.action is not None else f"{take.name} (deleted)"
             row = column.row(align=True)
             row.enabled = take.action is not None
             icon = "RADIOBUT_ON" if here else "RADIOBUT_OFF"
-            row.operator("mmdm.take_switch", text=name, icon=icon, depress=here).index = index
+            row.operator("mmdm.take_switch", text=_take_label(take), icon=icon, depress=here).index = index
             if here:
-                paragraph(column, take.detail)
+                paragraph(column, f"{take.action.name}: {take.detail}")
         layout.operator("mmdm.takes_clear", icon="TRASH")
 
 

@@ -6,6 +6,7 @@ import bpy
 import figures
 import numpy as np
 import pytest
+from drawing_support import drawn
 from operator_support import (
     armature_now,
     bone_of,
@@ -26,6 +27,7 @@ from mmdm_addon import compat, jobs, timeline
 from mmdm_addon.engine_client import CallCancelledError
 from mmdm_addon.operators import reading
 from mmdm_addon.operators.fill_gap import hidden
+from mmdm_addon.ui import panels
 
 pytestmark = pytest.mark.usefixtures("standin")
 fill, refine = bpy.ops.mmdm.fill_gap, bpy.ops.mmdm.refine_jitter
@@ -202,6 +204,22 @@ def test_refine_changes_the_range_and_only_selected_bones():
     assert frames_of(touched) <= set(range(20, 41))
     assert source.use_fake_user
     assert "Refined 20-40 on 2 bones" in bpy.context.window_manager.mmdm.message
+
+
+def test_the_takes_are_listed_by_what_was_done_and_the_shown_one_in_full(monkeypatch):
+    armature = figure()
+    select(armature, "left_elbow")
+    own = armature.animation_data.action.name
+    for _ in range(2):
+        assert refine(frame_start=20, frame_end=40) == {"FINISHED"}
+    shown = drawn(panels.MMDM_PT_takes, monkeypatch)
+    buttons = [settings.button for kind, name, _, settings in shown.items if name == "mmdm.take_switch"]
+    assert buttons == [own, *["Refine 20-40, strength 1"] * 2]
+    (told,) = shown.texts("label")
+    assert told.startswith(f"{own} refined refined: Refine 20-40, strength 1; largest change ")
+    armature.mmdm.takes[1].action = None
+    shown = drawn(panels.MMDM_PT_takes, monkeypatch)
+    assert [settings.button for _, _, on, settings in shown.items if not on] == [f"{own} refined (deleted)"]
 
 
 def test_one_frame_of_one_bone_is_told_in_the_singular():
