@@ -26,7 +26,11 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```", re.M | re.S)
 PROGRAM = re.compile(r"(python3?|pip|blender|apt-get|npm|git|bash|sh|curl|scripts/[\w.]+|\.venv/\S+/python)(?= |$)")
-DRAWINGS = {"docs/architecture.md": "Blender  ", "docs/priors.md": "fill_gap / refine"}
+DRAWINGS = {
+    "docs/architecture.md": "Blender  ",
+    "docs/capture.md": "cameras.py, detections.py",
+    "docs/priors.md": "fill_gap / refine",
+}
 """Blocks that are no commands, by how they begin."""
 
 

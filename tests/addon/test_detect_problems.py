@@ -157,7 +157,10 @@ def test_changed_keys_make_it_stale_and_the_same_keys_do_not(spiked, monkeypatch
     panel._stale._until = 0
     assert problems.stale(spiked)
     shown = drawn(panel.MMDM_PT_problems, monkeypatch)
-    assert shown.texts("label") == ["The keys have changed since; detect the problems again."]
+    assert shown.texts("label") == [
+        "The keys have changed since; detect the problems again.",
+        "40, left_knee: a bone jumps away and back within a few frames.",
+    ]
     assert shown.enabled_operators() == [("mmdm.detect_problems", "")]
     refused(fix, "The keys have changed since the problems were found; press Detect Problems again", method="ALL")
 

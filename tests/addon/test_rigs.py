@@ -148,7 +148,7 @@ def test_the_source_comes_back_whole_where_only_the_result_has_keys():
     bpy.context.scene.frame_set(12)
     assert abs(knee.rotation_quaternion[0] - 0.8) > 1e-3
     compat.assign(figure, action, slot)
-    unkeyed.put_back(figure, unkeyed.recall(result))
+    unkeyed.put_back(figure, unkeyed.recall(result), compat.curves(action, slot))
     bpy.context.scene.frame_set(12)
     assert tuple(knee.rotation_quaternion) == pytest.approx((0.8, 0.6, 0, 0), abs=1e-6)
     assert tuple(figure.pose.bones["pelvis"].location) == (0, 0, 0)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from test_capture import write_detections, write_forms
 
+from benchmarks import shelf
 from mmdm_engine import MotionError, bvh, cli, kinematics
 from mmdm_engine.capture import bones, clean, files, pipeline, synthetic
 from mmdm_engine.capture.accuracy import accuracy
@@ -317,14 +318,6 @@ def test_fifteen_points_of_a_scene_are_those_the_priors_were_trained_on(pack):
 
 def test_shelf_stands_at_its_bar(data, capsys, tmp_path, monkeypatch):
     folder = data("shelf/calibration.json").parent
-    from importlib.util import module_from_spec, spec_from_file_location
-
-    from conftest import ROOT
-
-    spec = spec_from_file_location("shelf", ROOT / "benchmarks" / "shelf.py")
-    shelf = module_from_spec(spec)
-    monkeypatch.setitem(__import__("sys").modules, "shelf", shelf)
-    spec.loader.exec_module(shelf)
     out = tmp_path / "poses.npz"
     monkeypatch.setattr("sys.argv", ["shelf.py", "--data", str(folder), "--json", "--out", str(out)])
     assert shelf.main() == 0
