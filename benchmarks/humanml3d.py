@@ -18,22 +18,16 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
 
-from mmdm_engine import Motion, humanml3d, kinematics, load_bvh, load_npy, save_bvh, save_npy  # noqa: E402
+from mmdm_engine import Motion, humanml3d, load_bvh, load_npy, save_bvh, save_npy  # noqa: E402
 from mmdm_engine import rotations as rot  # noqa: E402
 from mmdm_engine.anatomy import from_positions  # noqa: E402
 from mmdm_engine.contract import JOINTS  # noqa: E402
+from mmdm_engine.kinematics import joint_positions  # noqa: E402
 from mmdm_engine.pack import Pack, resample  # noqa: E402
 
 NOISE = (0.005, 0.01, 0.02)
 MOST_FRAMES = 400
 ANGLES = ("pelvis", "left_hip", "left_knee", "spine3", "neck")
-
-
-def positions(motion: Motion) -> np.ndarray:
-    """(T, 22, 3) joint places in metres."""
-    return kinematics.positions(
-        motion.rotations.astype(np.float64), motion.root.astype(np.float64), motion.skeleton.offsets.astype(np.float64)
-    )
 
 
 def millimetres(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -43,7 +37,7 @@ def millimetres(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def forms(motion: Motion, folder: Path) -> dict[str, float]:
     """Positions, BVH and features there and back: the largest distance of a joint, in millimetres."""
-    joints = positions(motion)
+    joints = joint_positions(motion)
     save_npy(motion, folder / "joints.npy", form="joints")
     read = load_npy(folder / "joints.npy")
     save_bvh(read, folder / "take.bvh")
@@ -52,9 +46,11 @@ def forms(motion: Motion, folder: Path) -> dict[str, float]:
     tokens = humanml3d.to_joint_level(features)
     from_features = humanml3d.from_humanml3d(features)
     return {
-        "positions → motion": float(millimetres(positions(read), joints).max()),
-        "motion → BVH → motion": float(millimetres(positions(again), positions(read)).max()),
-        "features → motion": float(millimetres(positions(from_features), humanml3d.recover_joints(features)).max()),
+        "positions → motion": float(millimetres(joint_positions(read), joints).max()),
+        "motion → BVH → motion": float(millimetres(joint_positions(again), joint_positions(read)).max()),
+        "features → motion": float(
+            millimetres(joint_positions(from_features), humanml3d.recover_joints(features)).max()
+        ),
         "features → tokens → features": float(np.abs(humanml3d.from_joint_level(tokens) - features).max()),
     }
 
@@ -71,7 +67,7 @@ def published(folder: Path) -> dict[str, float]:
         ),
         "columns made, largest difference": float(np.abs(made[:length] - vectors[:length]).max()),
         "features → motion, largest distance in mm": float(
-            millimetres(positions(humanml3d.from_humanml3d(vectors)), joints).max()
+            millimetres(joint_positions(humanml3d.from_humanml3d(vectors)), joints).max()
         ),
     }
 
@@ -79,12 +75,12 @@ def published(folder: Path) -> dict[str, float]:
 def shaken(joints: np.ndarray, sigma: float) -> float:
     """Mean distance in mm of the fitted figure from positions with this much noise, whose bones change their length."""
     seen = joints + np.random.default_rng(0).normal(scale=sigma, size=joints.shape)
-    return float(millimetres(positions(from_positions(seen, humanml3d.FPS)), seen).mean())
+    return float(millimetres(joint_positions(from_positions(seen, humanml3d.FPS)), seen).mean())
 
 
 def angles(motion: Motion) -> np.ndarray:
     """(T, 22) degrees between true local rotations and those found from positions alone."""
-    found = from_positions(positions(motion), motion.fps)
+    found = from_positions(joint_positions(motion), motion.fps)
     return np.degrees(rot.angle(motion.rotations.astype(np.float64), found.rotations.astype(np.float64)))
 
 

@@ -21,12 +21,13 @@ if str(ROOT) not in sys.path:  # a checkout that is not installed
 
 import numpy as np  # noqa: E402
 
-from demo.figures import GENERATED, METHODS, angle_from_rest, plt, positions, strip  # noqa: E402
-from mmdm_engine import Motion, MotionError, baselines, metrics  # noqa: E402
+from demo.figures import GENERATED, METHODS, angle_from_rest, plt, strip  # noqa: E402
+from mmdm_engine import Motion, MotionError, metrics  # noqa: E402
 from mmdm_engine import rotations as rot  # noqa: E402
 from mmdm_engine.contract.skeleton import INDEX  # noqa: E402
-from mmdm_engine.evaluate import Window, cut  # noqa: E402
+from mmdm_engine.evaluate import FILLERS, Window, cut  # noqa: E402
 from mmdm_engine.evaluate.windows import CONTEXT, hide  # noqa: E402
+from mmdm_engine.kinematics import joint_positions  # noqa: E402
 from mmdm_engine.pack import Pack  # noqa: E402
 from mmdm_engine.priors.inbetween import fill_gap  # noqa: E402
 
@@ -51,7 +52,7 @@ def liveliest(windows: list[Window], count: int) -> list[Window]:
 
 def slide_mm(motion: Motion, truth: Motion, inside: slice) -> float:
     """Mean path per frame, along the floor, of feet that stand still in the truth; NaN where none does."""
-    own, true = positions(motion)[:, FEET], positions(truth)[:, FEET]
+    own, true = joint_positions(motion)[:, FEET], joint_positions(truth)[:, FEET]
     speed = np.linalg.norm(np.diff(true, axis=0), axis=-1) * truth.fps
     planted = (speed < 0.15 * truth.skeleton.leg_length)[inside]
     steps = np.linalg.norm(np.diff(own[..., [0, 2]], axis=0), axis=-1)[inside]
@@ -61,11 +62,8 @@ def slide_mm(motion: Motion, truth: Motion, inside: slice) -> float:
 def filled(window: Window, start: int, stop: int, prior: str | None) -> dict[str, Motion]:
     """The window's gap filled by interpolation and by the prior."""
     hidden = hide(window.motion, start, stop)
-    observed = np.ones((len(hidden), 23), bool)
-    observed[start:stop] = False
-    plain = baselines.interpolate(hidden.rotations.astype(np.float64), hidden.root.astype(np.float64), observed)
     ours = fill_gap(hidden, start, stop, prior=prior, device="cpu")[0]
-    return {"interpolation": hidden.with_frames(*plain), "ours": ours}
+    return {"interpolation": FILLERS["interpolation"]([hidden], start, stop, [])[0], "ours": ours}
 
 
 def draw(path: Path, window: Window, fills: dict[str, Motion], start: int, stop: int) -> None:
@@ -85,7 +83,7 @@ def draw(path: Path, window: Window, fills: dict[str, Motion], start: int, stop:
         axis.set_title(f"{joint.replace('_', ' ')}, degrees", fontsize=9, loc="left")
     axis = figure.add_subplot(grid[3, 2])
     for name, motion in {"truth": truth, **fills}.items():
-        heights = positions(motion)[:, FEET, 1]
+        heights = joint_positions(motion)[:, FEET, 1]
         axis.plot(heights[:, 0], color=METHODS[name], linewidth=1.5, label=name)
         axis.plot(heights[:, 1], color=METHODS[name], linewidth=1.5, linestyle=":")
     axis.set_title("height of left and (dotted) right foot, metres", fontsize=9, loc="left")
@@ -129,7 +127,7 @@ def main() -> int:
             for name, motion in {"truth": window.motion, **fills}.items():
                 line[f"{name}_slide_mm"] = slide_mm(motion, window.motion, inside)
                 if name != "truth":
-                    places = [positions(m)[None, inside] for m in (motion, window.motion)]
+                    places = [joint_positions(m)[None, inside] for m in (motion, window.motion)]
                     line[f"{name}_mpjpe_mm"] = metrics.mpjpe(*places).value
             lines.append(line)
     except MotionError as error:

@@ -5,6 +5,7 @@
 Diversity: mean distance of joints between pairs of takes. Quality: error of the one-pass take, of the mean, best and
 worst of all takes, beside interpolation. Seams: the largest speed and acceleration of a joint in the three frames about
 either border, as a share of the largest in the clip's own frames outside the gap; 1 is as lively as the clip ever is.
+Last, whether the prior knows where it is unsure: takes are spread by how far its answer departs from interpolation.
 """
 
 from __future__ import annotations
@@ -24,20 +25,16 @@ import numpy as np  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
-from mmdm_engine import Motion, MotionError, baselines, fill_gap, kinematics  # noqa: E402
-from mmdm_engine.evaluate import Window, cut, machine  # noqa: E402
+from mmdm_engine import Motion, MotionError, fill_gap  # noqa: E402
+from mmdm_engine import rotations as rot  # noqa: E402
+from mmdm_engine.evaluate import FILLERS, Window, cut, machine  # noqa: E402
 from mmdm_engine.evaluate.windows import hide  # noqa: E402
+from mmdm_engine.kinematics import joint_positions  # noqa: E402
+from mmdm_engine.metrics import BODY  # noqa: E402
 from mmdm_engine.pack import Pack  # noqa: E402
 
 CONTEXT = 1.0
 """Seconds of the clip on each side, from which its own speeds are taken."""
-
-
-def places(motion: Motion) -> np.ndarray:
-    """(T, 22, 3) metres."""
-    return kinematics.positions(
-        motion.rotations.astype(np.float64), motion.root.astype(np.float64), motion.skeleton.offsets.astype(np.float64)
-    )
 
 
 def liveliness(points: np.ndarray, order: int, fps: float) -> np.ndarray:
@@ -54,16 +51,20 @@ def seam(points: np.ndarray, truth: np.ndarray, start: int, stop: int, order: in
     return float(own[about].max() / outside.max())
 
 
+def turned(a: Motion, b: Motion, inside: slice) -> np.ndarray:
+    """(B,) degrees, RMS over the gap, between two motions' local rotations of the joints that move others."""
+    of = [m.rotations[inside][:, list(BODY)].astype(np.float64) for m in (a, b)]
+    return np.degrees(np.sqrt(np.square(rot.angle(*of)).mean(axis=0)))
+
+
 def measure_window(window: Window, start: int, stop: int, takes: int, prior: str | None) -> dict[str, Any]:
     """Figures of one gap; errors in millimetres."""
     motion, inside = window.motion, slice(start, stop)
     hidden = hide(motion, start, stop)
     made = fill_gap(hidden, start, stop, takes=takes, prior=prior, device="cpu")
-    observed = np.ones((len(motion), 23), bool)
-    observed[start:stop] = False
-    plain = baselines.interpolate(hidden.rotations.astype(np.float64), hidden.root.astype(np.float64), observed)
-    truth, straight = places(motion), places(motion.with_frames(*plain))
-    points = np.stack([places(m) for m in made])
+    plain = FILLERS["interpolation"]([hidden], start, stop, [])[0]
+    truth, straight = joint_positions(motion), joint_positions(plain)
+    points = np.stack([joint_positions(m) for m in made])
     errors = 1000 * np.linalg.norm(points - truth, axis=-1)[:, inside].mean(axis=(1, 2))
     pairs = [
         1000 * np.linalg.norm(points[i, inside] - points[j, inside], axis=-1).mean()
@@ -75,6 +76,7 @@ def measure_window(window: Window, start: int, stop: int, takes: int, prior: str
         "worst_mm": float(errors.max()),
         "interpolation_mm": float(1000 * np.linalg.norm(straight - truth, axis=-1)[inside].mean()),
         "diversity_mm": float(np.mean(pairs)),
+        "turned": turned(made[0], plain, inside), "off": turned(made[0], motion, inside),
         **{
             f"{method}_{name}": seam(p, truth, start, stop, order, motion.fps)
             for method, p in (("ours", points[0]), ("interpolation", straight), ("truth", truth))
@@ -108,10 +110,12 @@ def main() -> int:
     except MotionError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    departure, error = (np.log(np.concatenate([r.pop(n) for r in rows]) + 0.01) for n in ("turned", "off"))
     names = list(rows[0])
     report = {
         "data": args.data.name, "gap": args.gap, "fps": args.fps, "takes": args.takes, "windows": len(rows),
         "machine": machine(), "date": date.today().isoformat(),
+        "departure_and_error": float(np.corrcoef(departure, error)[0, 1]),
         "figures": {
             n: {"mean": float(np.mean([r[n] for r in rows])), "p95": float(np.quantile([r[n] for r in rows], 0.95))}
             for n in names
@@ -126,7 +130,12 @@ def main() -> int:
     for name, of in report["figures"].items():
         digits = 1 if name.endswith("_mm") else 2
         table.add_row(name.replace("_", " "), f"{of['mean']:.{digits}f}", f"{of['p95']:.{digits}f}")
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    console.print(
+        "correlation over joints and gaps between how far the one-pass take departs from interpolation and its "
+        f"error (angles, logarithms): {report['departure_and_error']:.2f}"
+    )
     return 0
 
 

@@ -12,21 +12,15 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from mmdm_engine import Motion, kinematics
+from mmdm_engine import Motion
 from mmdm_engine import rotations as rot
 from mmdm_engine.contract.skeleton import INDEX, JOINTS, PARENTS
+from mmdm_engine.kinematics import joint_positions
 
 LEFT, RIGHT, TRUNK, GHOST, GENERATED = "#c8553d", "#2f6690", "#3a3a3a", "#d5d5d5", "#fdf3dc"
 METHODS = {"truth": "#3a3a3a", "interpolation": "#9a9a9a", "Bézier": "#8a6fb0", "ours": "#d1495b"}
 CAMERA_YAW, CAMERA_TILT = np.radians(35), np.radians(8)
 SAMPLES = 9
-
-
-def positions(motion: Motion) -> np.ndarray:
-    """(T, 22, 3) joint places in metres."""
-    return kinematics.positions(
-        motion.rotations.astype(np.float64), motion.root.astype(np.float64), motion.skeleton.offsets.astype(np.float64)
-    )
 
 
 def project(points: np.ndarray, heading: float) -> np.ndarray:
@@ -62,7 +56,7 @@ def strip(
     facing = rot.heading(reference.rotations[frames, 0].astype(np.float64)).mean(axis=0)
     heading = float(np.arctan2(facing[0], facing[1]))
     size = reference.skeleton.leg_length / 0.82
-    places, true_places = positions(motion), positions(reference)
+    places, true_places = joint_positions(motion), joint_positions(reference)
     floor = true_places[frames][..., 1].min()
     for i, frame in enumerate(frames):
         origin = true_places[frame, 0] * (1, 0, 1) + (0, floor, 0)
@@ -124,10 +118,12 @@ def before_and_after(
     axis = figure.add_subplot(grid[3, 1])
     span = np.arange(max(0, start - 30), min(len(truth), stop + 30))
     wrist, colours = INDEX["right_wrist"], iter(("#8a6fb0", METHODS["ours"]))
-    axis.plot(span + first, positions(noisy)[span, wrist, 1], color="#cfcfcf", linewidth=1, label="with jitter")
+    axis.plot(span + first, joint_positions(noisy)[span, wrist, 1], color="#cfcfcf", linewidth=1, label="with jitter")
     for name, motion in cleaned.items():
-        axis.plot(span + first, positions(motion)[span, wrist, 1], color=next(colours), linewidth=1.6, label=name)
-    axis.plot(span + first, positions(truth)[span, wrist, 1], color=METHODS["truth"], linewidth=1.2, label="truth")
+        axis.plot(span + first, joint_positions(motion)[span, wrist, 1], color=next(colours), linewidth=1.6, label=name)
+    axis.plot(
+        span + first, joint_positions(truth)[span, wrist, 1], color=METHODS["truth"], linewidth=1.2, label="truth"
+    )
     axis.set_title("Refine Jitter: height of the right wrist, metres", fontsize=10, loc="left")
     axis.legend(fontsize=7, frameon=False)
     for axis in figure.axes[3:]:

@@ -28,6 +28,7 @@ from mmdm_addon import compat  # noqa: E402
 from mmdm_addon.rig.read import read  # noqa: E402
 from mmdm_addon.rig.write import write  # noqa: E402
 from mmdm_engine import Motion, MotionError, bvh, evaluate  # noqa: E402
+from mmdm_engine.kinematics import joint_positions  # noqa: E402
 from mmdm_engine.metrics import Score  # noqa: E402
 
 CLIP = HERE / "walk_turn_wave.bvh"
@@ -83,7 +84,7 @@ def liveliest(motion: Motion, length: int) -> int:
             f"The take has {len(motion)} frames, too few for a gap of {length} with {MARGIN} on each side; "
             "choose a longer take or a smaller --gap."
         )
-    steps = np.linalg.norm(np.diff(figures.positions(motion), axis=0), axis=-1).mean(axis=1)
+    steps = np.linalg.norm(np.diff(joint_positions(motion), axis=0), axis=-1).mean(axis=1)
     inside = np.convolve(steps, np.ones(length), mode="valid")
     return MARGIN + int(inside[MARGIN : last + 1].argmax())
 

@@ -40,7 +40,7 @@ def detect(motion: Motion, speed: float = SPEED) -> np.ndarray:
     """
     motion.require_finite()
     size = motion.skeleton.leg_length / ADULT_LEG
-    feet = _positions(motion)[:, list(FEET)] / size
+    feet = kinematics.joint_positions(motion)[:, list(FEET)] / size
     speeds = _speed(feet, motion.fps)
     reach = max(1, round(SUPPORT_SECONDS * motion.fps))
     height = feet[..., 1].reshape(-1, 2, 2)  # side, then ankle or toe
@@ -65,16 +65,10 @@ def detect(motion: Motion, speed: float = SPEED) -> np.ndarray:
 
 def slide(motion: Motion, contacts: np.ndarray) -> float:
     """Mean horizontal speed in m/s of foot joints between frames in which they stand; 0 without contacts."""
-    feet = _positions(motion)[:, list(FEET)]
+    feet = kinematics.joint_positions(motion)[:, list(FEET)]
     both = contacts[1:] & contacts[:-1]
     steps = np.linalg.norm(np.diff(feet[..., [0, 2]], axis=0), axis=-1) * motion.fps
     return float(steps[both].mean()) if both.any() else 0.0
-
-
-def _positions(motion: Motion) -> np.ndarray:
-    return kinematics.positions(
-        motion.rotations.astype(np.float64), motion.root.astype(np.float64), motion.skeleton.offsets.astype(np.float64)
-    )
 
 
 def _speed(points: np.ndarray, fps: float) -> np.ndarray:

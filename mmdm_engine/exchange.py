@@ -105,7 +105,7 @@ def save(
         fps = humanml3d.FPS if fps is None else fps
         if not (np.isfinite(fps) and fps > 0):
             raise MotionError(f"The frame rate must be a positive number, not {fps:g}.")
-        array = _positions(resample(motion, fps)).astype(np.float32)
+        array = kinematics.joint_positions(resample(motion, fps)).astype(np.float32)
     else:
         if fps not in (None, humanml3d.FPS):
             raise MotionError("HumanML3D features are always at 20 fps; leave the frame rate out, or export joints.")
@@ -119,12 +119,6 @@ def save(
     except OSError as error:
         raise MotionError(f"{path} cannot be written ({error.strerror}); choose another folder.") from error
     return array.shape
-
-
-def _positions(motion: Motion) -> np.ndarray:
-    return kinematics.positions(
-        motion.rotations.astype(np.float64), motion.root.astype(np.float64), motion.skeleton.offsets.astype(np.float64)
-    )
 
 
 def _read(path: str | Path) -> np.ndarray:

@@ -56,13 +56,7 @@ def to_humanml3d(motion: Motion) -> np.ndarray:
     """
     motion.require_finite()
     motion = resample(motion, FPS)
-    return from_joints(
-        kinematics.positions(
-            motion.rotations.astype(np.float64),
-            motion.root.astype(np.float64),
-            motion.skeleton.offsets.astype(np.float64),
-        )
-    )
+    return from_joints(kinematics.joint_positions(motion))
 
 
 def from_joints(points: np.ndarray) -> np.ndarray:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .arrays import namespace
 from .contract.skeleton import MAIN_CHILD, PARENTS
 from .rotations import conjugate, multiply, norm, rotate, shortest_arc, take
+
+if TYPE_CHECKING:
+    from .contract import Motion
 
 Array = Any
 
@@ -59,6 +62,14 @@ def forward(rotations: Array, root: Array, offsets: Array, parents: tuple[int, .
 def positions(rotations: Array, root: Array, offsets: Array, parents: tuple[int, ...] = PARENTS) -> Array:
     """Joint positions only: see `forward`."""
     return forward(rotations, root, offsets, parents)[1]
+
+
+def joint_positions(motion: Motion) -> Array:
+    """Where a motion's joints are: (T, 22, 3) metres, NumPy float64."""
+    rotations, root, offsets = (
+        part.astype("float64") for part in (motion.rotations, motion.root, motion.skeleton.offsets)
+    )
+    return positions(rotations, root, offsets)
 
 
 def to_local(global_rotations: Array, parents: tuple[int, ...] = PARENTS) -> Array:

@@ -167,9 +167,7 @@ def pieces(motion: Motion) -> list[Motion]:
 
 def on_floor(motion: Motion) -> tuple[Motion, float]:
     """The motion lifted so that feet stand on y = 0, and by how many metres."""
-    points = kinematics.positions(
-        motion.rotations.astype(np.float64), motion.root.astype(np.float64), motion.skeleton.offsets.astype(np.float64)
-    )
+    points = kinematics.joint_positions(motion)
     feet = [INDEX[name] for name in ("left_ankle", "right_ankle", "left_foot", "right_foot")]
     lowest = np.percentile(points[:, feet, 1].min(axis=1), 2)
     shift = FOOT_HEIGHT * motion.skeleton.leg_length - float(lowest)

@@ -329,9 +329,7 @@ def _feet(motion: Motion, explained: np.ndarray) -> tuple[np.ndarray, np.ndarray
     explained: (T, 22) bool.
     """
     fps, size = motion.fps, motion.skeleton.leg_length / ADULT_LEG
-    points = kinematics.positions(
-        motion.rotations.astype(np.float64), motion.root.astype(np.float64), motion.skeleton.offsets.astype(np.float64)
-    )
+    points = kinematics.joint_positions(motion)
     feet = _smooth(points[:, list(FEET)] / size, FOOT_SECONDS * fps)
     velocity = np.gradient(feet, axis=0) * fps
     over, climb = _length(velocity[..., [0, 2]]), np.abs(velocity[..., 1])

@@ -22,9 +22,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from .cli import spare_the_cores
 from .contract import Motion, MotionError, protocol
 from .contract.protocol import Message, ProtocolError
+from .cores import core_count, spare_the_cores
 
 LEAST_PYTHON = (3, 11)
 REQUIREMENTS = ("scipy", "safetensors", "array_api_compat", "torch")
@@ -254,10 +254,6 @@ def _reserve_streams() -> tuple[BinaryIO, BinaryIO]:
     return source, sink
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def describe(threads: int) -> dict[str, Any]:
     """What the hello tells: versions, devices (best first), priors. Imports what the engine needs; limits threads.
 
@@ -269,7 +265,7 @@ def describe(threads: int) -> dict[str, Any]:
 
     from .priors.store import shipped
 
-    torch.set_num_threads(min(threads or _cores(), max(1, torch.get_num_threads())))
+    torch.set_num_threads(min(threads or core_count(), max(1, torch.get_num_threads())))
     devices = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     names = [torch.cuda.get_device_name(i) for i in range(len(devices))]
     if torch.backends.mps.is_available():

@@ -17,6 +17,7 @@ from ..contract.skeleton import LIMBS, TORSO
 from ..pack import Pack
 from ..quality import KINDS, Kind, Quality, detect
 from .entry import Evaluation, Progress, Report, Request, Row
+from .noise import moved
 from .refinement import Clean, prior_cleaner
 from .windows import cut, stack
 
@@ -76,12 +77,6 @@ def _columns(motion: Motion, rng: np.random.Generator) -> np.ndarray:
     return chosen & there
 
 
-def _moved(motion: Motion, turn: np.ndarray, shift: np.ndarray) -> Motion:
-    """Rotation vectors (T, 22, 3) on the right, and root shifts (T, 3) metres."""
-    rotations = rot.multiply(motion.rotations.astype(np.float64), rot.exp(turn))
-    return motion.with_frames(rot.continuous(rotations), motion.root + shift)
-
-
 def _bad(frames: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """(T, 22) bool of the stretch in its columns; the root's place is the pelvis."""
     joints = columns[:22].copy()
@@ -98,7 +93,7 @@ def _pop(motion: Motion, rng: np.random.Generator) -> Spoiled:
     axis = rot.normalize(rng.normal(size=(23, 3)))
     turn = axis[:22] * (np.radians(_log_uniform(rng, 8, 45)) * columns[:22, None])
     shift = axis[22] * (_log_uniform(rng, 0.04, 0.2) * _size(motion) * columns[22])
-    spoiled = _moved(motion, frames[:, None, None] * turn, frames[:, None] * shift)
+    spoiled = moved(motion, frames[:, None, None] * turn, frames[:, None] * shift)
     return Spoiled(spoiled, "pop", _bad(frames, columns), np.zeros((len(motion), 22), bool))
 
 
@@ -110,7 +105,7 @@ def _jitter(motion: Motion, rng: np.random.Generator) -> Spoiled:
     columns = _columns(motion, rng)
     turn = rng.normal(scale=np.radians(_log_uniform(rng, 1, 8)), size=(len(motion), 22, 3)) * columns[:22, None]
     shift = rng.normal(scale=_log_uniform(rng, 0.005, 0.04) * _size(motion), size=(len(motion), 3)) * columns[22]
-    spoiled = _moved(motion, frames[:, None, None] * turn, frames[:, None] * shift)
+    spoiled = moved(motion, frames[:, None, None] * turn, frames[:, None] * shift)
     return Spoiled(spoiled, "jitter", _bad(frames, columns), np.zeros((len(motion), 22), bool))
 
 
@@ -152,7 +147,7 @@ def _slide(motion: Motion, rng: np.random.Generator) -> Spoiled | None:
     speed, heading = _log_uniform(rng, 0.25, 0.8) * _size(motion), rng.uniform(0, 2 * np.pi)
     way = np.cumsum(speed * rise / motion.fps)
     shift = way[:, None] * np.array([np.cos(heading), 0, np.sin(heading)])
-    return _on_feet(_moved(motion, np.zeros((len(motion), 22, 3)), shift), "slide", rise, planted)
+    return _on_feet(moved(motion, np.zeros((len(motion), 22, 3)), shift), "slide", rise, planted)
 
 
 def _penetration(motion: Motion, rng: np.random.Generator) -> Spoiled | None:
@@ -162,7 +157,7 @@ def _penetration(motion: Motion, rng: np.random.Generator) -> Spoiled | None:
     rise, planted = stance
     depth = _log_uniform(rng, 0.05, 0.15) * _size(motion)
     shift = -depth * (rise * rise * (3 - 2 * rise))[:, None] * np.array([0.0, 1.0, 0.0])
-    return _on_feet(_moved(motion, np.zeros((len(motion), 22, 3)), shift), "penetration", rise, planted)
+    return _on_feet(moved(motion, np.zeros((len(motion), 22, 3)), shift), "penetration", rise, planted)
 
 
 def _on_feet(motion: Motion, kind: Kind, rise: np.ndarray, planted: np.ndarray) -> Spoiled:

@@ -27,7 +27,7 @@ def add_noise(motion: Motion, seed: int, degrees: float = NOISE_DEGREES, metres:
     """
     rng = np.random.default_rng(seed)
     turn = rng.normal(scale=np.radians(degrees), size=(len(motion), 22, 3))
-    return _moved(motion, turn, rng.normal(scale=metres, size=(len(motion), 3)))
+    return moved(motion, turn, rng.normal(scale=metres, size=(len(motion), 3)))
 
 
 def shake_places(motion: Motion, seed: int, metres: float = 0.01) -> Motion:
@@ -47,14 +47,14 @@ def shake_limb(motion: Motion, seed: int, degrees: float = NOISE_DEGREES) -> Mot
     limb = list(LIMBS[rng.integers(len(LIMBS))])
     turn = np.zeros((len(motion), 22, 3))
     turn[:, limb] = rng.normal(scale=np.radians(degrees), size=(len(motion), len(limb), 3))
-    return _moved(motion, turn)
+    return moved(motion, turn)
 
 
 def add_spikes(motion: Motion, seed: int, degrees: float = 20.0, share: float = 0.01) -> Motion:
     """A share of all joints × frames is off by a normal rotation vector of ``degrees`` per axis, each on its own."""
     rng = np.random.default_rng(seed)
     hit = rng.random((len(motion), 22, 1)) < share
-    return _moved(motion, hit * rng.normal(scale=np.radians(degrees), size=(len(motion), 22, 3)))
+    return moved(motion, hit * rng.normal(scale=np.radians(degrees), size=(len(motion), 22, 3)))
 
 
 def freeze(motion: Motion, seed: int, seconds: float = 0.2) -> Motion:
@@ -75,10 +75,10 @@ def drift(motion: Motion, seed: int, degrees: float = 4.0, seconds: float = 1.0)
     turn = rng.normal(scale=np.radians(degrees), size=(len(motion), 22, 3))
     for i in range(1, len(motion)):
         turn[i] = memory * turn[i - 1] + np.sqrt(1 - memory**2) * turn[i]
-    return _moved(motion, turn)
+    return moved(motion, turn)
 
 
-def _moved(motion: Motion, turn: np.ndarray, shift: np.ndarray | None = None) -> Motion:
+def moved(motion: Motion, turn: np.ndarray, shift: np.ndarray | None = None) -> Motion:
     """Rotation vectors (T, 22, 3) on the right of the joints that exist, and root shifts (T, 3) metres."""
     turn = turn * motion.skeleton.exists[:, None]
     rotations = rot.continuous(rot.multiply(motion.rotations.astype(np.float64), rot.exp(turn)))

@@ -227,14 +227,20 @@ class InbetweenNetwork(nn.Module):
                 x0 = x0.clamp(-self.LARGEST, self.LARGEST)
             return x0 * condition.hidden
 
+        last = self.schedule.steps - 1
         noise = torch.zeros_like(condition.scale)
         size = torch.full_like(noise[:, :1, :1], self.VARIETY)
+        one_pass = predict(noise, last) if self.objective == "x0" else None
+        if one_pass is not None:
+            size = size * _departure(one_pass, condition.hidden)
         if steps > 1:
-            if self.objective == "x0":
-                size = size * _departure(predict(noise, self.schedule.steps - 1), condition.hidden)
             noise = size * self.noise(condition, generator)
+
+        def answer(x: Tensor, step: int) -> Tensor:  # the first step reads zeros too
+            return one_pass if one_pass is not None and step == last else predict(x, step)
+
         state = ddim(
-            predict, noise, self.schedule, self.schedule.spaced(steps), objective=self.objective, eta=eta,
+            answer, noise, self.schedule, self.schedule.spaced(steps), objective=self.objective, eta=eta,
             draw=lambda: size * self.noise(condition, generator), restore=restore,
             renoise_first=self.objective == "x0", progress=progress,
         )  # fmt: skip
