@@ -379,15 +379,21 @@ class Installation:
 
     def _downloaded(self) -> float:
         found = self._local_bytes
-        for path in (self._staging / "downloads").glob("pip-unpack-*/*"):
+        for path in self._present("downloads/pip-unpack-*/*"):
             with contextlib.suppress(OSError):  # moved on in the meantime
                 found += path.stat().st_size
         return min(1.0, found / max(1, self.lock.size))
 
     def _unpacked(self) -> float:
         packages = "Lib/site-packages" if os.name == "nt" else "lib/python*/site-packages"
-        count = sum(1 for _ in (self._staging / "new").glob(f"{packages}/*.dist-info"))
-        return min(1.0, count / max(1, len(self.lock.packages)))
+        return min(1.0, len(self._present(f"new/{packages}/*.dist-info")) / max(1, len(self.lock.packages)))
+
+    def _present(self, pattern: str) -> list[Path]:
+        """What pip has laid down so far; nothing where it moves a folder at that very moment."""
+        try:
+            return list(self._staging.glob(pattern))
+        except OSError:
+            return []
 
 
 def _kill(process: subprocess.Popen[str]) -> None:
