@@ -340,7 +340,7 @@ def _values(body: str, frames: int, width: int, path: str, first_line: int) -> n
             "correct the line Frames."
         )
     try:
-        values = np.array([words for _, words in rows]).astype(np.float64).reshape(frames, width)
+        values = np.array([list(map(float, words)) for _, words in rows]).reshape(frames, width)
     except ValueError:
         values = np.full((frames, width), np.nan)
     if not np.isfinite(values).all():

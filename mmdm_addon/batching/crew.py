@@ -22,6 +22,12 @@ LOOK = 0.3
 """Seconds between two looks."""
 PATIENCE = 10.0
 """Seconds for members to end by themselves when the run is stopped."""
+NO_ENGINE = 3
+"""Exit status of a member whose engine does not work, so that no file is blamed for it."""
+
+
+class NoEngineError(Exception):
+    """A member has ended because its engine does not work; it has not said why."""
 
 
 def command(settings: Settings) -> list[str]:
@@ -40,7 +46,10 @@ class Crew:
         self._members: list[subprocess.Popen[bytes]] = []
 
     def work(self) -> None:
-        """Until every file has a record; a member that dies costs the file that it was at, and is replaced."""
+        """Until every file has a record; a member that dies costs the file that it was at, and is replaced.
+
+        Raises `NoEngineError`.
+        """
         left = [item for item in self._items if self._ledger.record(item) is None]
         useless = 0
         try:
@@ -74,6 +83,8 @@ class Crew:
         useless = 0
         for member in [m for m in self._members if m.poll() is not None]:
             self._members.remove(member)
+            if member.returncode == NO_ENGINE:
+                raise NoEngineError
             name = self._ledger.at_work(member.pid)
             item = next((i for i in self._items if i.name == name), None)
             if item is not None and self._ledger.record(item) is None:

@@ -83,17 +83,13 @@ def _run(settings: Settings) -> int:
     try:
         _prepare(items)
         ledger.create()
-        engine = Engine(progress.step)
-        if not settings.member:
-            progress.say(f"{len(items)} files, {', '.join(settings.do)}, {engine.start(settings.do)}")
     except MotionError as error:
         return _refuse(error)
     except OSError as error:
         return _refuse(f"{settings.out} cannot be written ({error.strerror}); choose another --out.")
     if settings.member:
-        _work_off(items, ledger, settings, engine, progress)
-        return DONE
-    return _lead(items, ledger, settings, engine, progress)
+        return _join(items, ledger, settings, progress)
+    return _lead(items, ledger, settings, progress)
 
 
 def _prepare(items: list[Item]) -> None:
@@ -112,8 +108,18 @@ def _rehearse(settings: Settings, items: list[Item], ledger: Ledger) -> int:
     return DONE
 
 
-def _lead(items: list[Item], ledger: Ledger, settings: Settings, engine: Engine, progress: Progress) -> int:
-    begun = time.time()
+def _join(items: list[Item], ledger: Ledger, settings: Settings, progress: Progress) -> int:
+    """Take part in a run that another process leads; that one says what keeps the engine from starting."""
+    engine = Engine(progress.step)
+    try:
+        engine.start(settings.do)
+    except MotionError:
+        return crew.NO_ENGINE
+    _work_off(items, ledger, settings, engine, progress)
+    return DONE
+
+
+def _lead(items: list[Item], ledger: Ledger, settings: Settings, progress: Progress) -> int:
     ledger.sweep()
     for item in items:
         record = ledger.record(item)
@@ -121,15 +127,26 @@ def _lead(items: list[Item], ledger: Ledger, settings: Settings, engine: Engine,
             ledger.forget(item)
     finished = sum(ledger.record(item) is not None for item in items)
     left = len(items) - finished
+    engine = None
+    about = f"--jobs {settings.jobs}"
+    if left and not settings.part and (settings.jobs == 1 or left == 1):
+        engine = Engine(progress.step)  # else there is a crew, each with an engine of its own
+        try:
+            about = engine.start(settings.do)
+        except MotionError as error:
+            return _refuse(error)
+    progress.say(f"{len(items)} files, {', '.join(settings.do)}, {about}")
     if finished:
         progress.skip(finished)
         progress.say(f"{finished} files are done already")
+    begun = time.time()
     try:
-        if left and (settings.part or (settings.jobs > 1 and left > 1)):
-            runtime.shut_down()  # each of the crew has its own engine
-            crew.Crew(items, ledger, settings, progress).work()
-        else:
+        if engine:
             _work_off(items, ledger, settings, engine, progress)
+        elif left:
+            crew.Crew(items, ledger, settings, progress).work()
+    except crew.NoEngineError:
+        return _refuse(_why_none(settings, progress))
     finally:
         counts = report.count(report.records(items, ledger))
         unwritten = "" if settings.part else _written(settings, items, ledger, begun, time.time())
@@ -138,6 +155,15 @@ def _lead(items: list[Item], ledger: Ledger, settings: Settings, engine: Engine,
         return FAILED
     progress.say(_summary(counts, f" in {spoken(time.time() - begun)}", settings))
     return FAILED if counts["left"] or (counts["failed"] and not settings.part) else DONE
+
+
+def _why_none(settings: Settings, progress: Progress) -> str:
+    """The sentence on why a member of the crew had no engine, found by starting one here."""
+    try:
+        Engine(progress.step).start(settings.do)
+    except MotionError as error:
+        return str(error)
+    return "One engine starts here, but not several at once; run again with --resume and fewer --jobs."
 
 
 def _report(settings: Settings, items: list[Item], ledger: Ledger) -> int:

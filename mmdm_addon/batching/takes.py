@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import struct
+import tempfile
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import bpy
 
 from .. import compat
 from ..engine_link import MotionError, bvh
+from . import bvh_keys
 
 IMPORTERS = {".bvh": "io_anim_bvh", ".fbx": "io_scene_fbx", ".glb": "io_scene_gltf2", ".gltf": "io_scene_gltf2"}
 """Blender's add-ons that read these."""
@@ -114,7 +116,11 @@ def _bvh(path: Path) -> tuple[bvh.Bvh, float]:
     except MotionError:
         scale = 1.0  # no legs that are known by name; the shape may still tell
     set_rate(text.fps)
-    _run(path, bpy.ops.import_anim.bvh, filepath=str(path), global_scale=scale, update_scene_duration=True)
+    with tempfile.TemporaryDirectory(prefix="mmdm-") as folder:
+        skeleton = Path(folder, path.name)
+        skeleton.write_bytes(replace(text, values=text.values[:1]).text().encode("utf-8", "surrogateescape"))
+        _run(path, bpy.ops.import_anim.bvh, filepath=str(skeleton), global_scale=scale)
+    bvh_keys.put(bpy.context.object, text, scale)
     return text, scale
 
 

@@ -113,17 +113,24 @@ def _apart(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.abs((a - b + np.pi) % (2 * np.pi) - np.pi).max(axis=-1)
 
 
+def _walk(after_first: np.ndarray, after_second: np.ndarray) -> np.ndarray:
+    """(T,) bool, where one gets who goes on from step to step as told for either state; the first step tells the same.
+
+    A step leads to one state whatever was before, or keeps it, or swaps it: so the state is that of the last step of
+    the first kind, swapped as often as since then was told.
+    """
+    swapped = np.cumsum(after_first & ~after_second)
+    settled = np.maximum.accumulate(np.where(after_first == after_second, np.arange(len(after_first)), 0))
+    return after_first[settled] ^ ((swapped - swapped[settled]) % 2 == 1)
+
+
 def _euler(q: np.ndarray, order: str, anchor: np.ndarray) -> np.ndarray:
     pair = np.stack(_solutions(q, order), axis=1)
-    # which of the two solutions follows from which: two bits per frame, then a walk
+    # which of the two solutions follows from either: after the anchor one of them, later the same one or the other
     steps = np.stack([_apart(pair[1:, b], pair[:-1, a]) for a in (0, 1) for b in (0, 1)], axis=-1)
-    follow = np.stack([steps[:, 1] < steps[:, 0], steps[:, 3] < steps[:, 2]], axis=-1).tolist()
-    state = int(_apart(pair[0, 1], anchor) < _apart(pair[0, 0], anchor))
-    states = [state]
-    for step in follow:
-        state = int(step[state])
-        states.append(state)
-    angles = pair[np.arange(len(q)), states]
+    first = _apart(pair[0, 1], anchor) < _apart(pair[0, 0], anchor)
+    after = [np.concatenate([[first], steps[:, 2 * a + 1] < steps[:, 2 * a]]) for a in (0, 1)]
+    angles = pair[np.arange(len(q)), _walk(*after).astype(np.intp)]
 
     i, j, k = ("XYZ".index(letter) for letter in order)
     m = rot.to_matrix(q)

@@ -138,7 +138,11 @@ def apply(
 ) -> int:
     """Write an edit into an action whose curves are copies of the source's; returns the number of generated keys."""
     target = {(c.data_path, c.array_index): c for c in compat.curves(action, slot) if c.data_path == edit.path}
-    columns = [Keys.load(target.get((edit.path, i))) if source.writable[i] else None for i in range(len(source.static))]
+    stays = [_stays(track, cuts) for track in source.curves]
+    columns = [
+        Keys.load(target.get((edit.path, i)) if stays[i] else None) if source.writable[i] else None
+        for i in range(len(source.static))
+    ]
     for i, keys in enumerate(columns):
         if keys is not None:
             for border in sorted({b for cut in cuts for b in (cut.left, cut.right)}):
@@ -156,6 +160,14 @@ def apply(
         keys.store(curve)
         count += int(keys.fresh.sum())
     return count
+
+
+def _stays(track: Track | None, cuts: list[Piece]) -> bool:
+    """Whether any key of a curve can stay. Of a take that is written from end to end none does, which saves time."""
+    if track is None or len(cuts) != 1:
+        return True
+    times = track.co[:, 0]
+    return not bool(((times > cuts[0].left + SAME_TIME) & (times < cuts[0].right - SAME_TIME)).all())
 
 
 def _drop_borders_beyond(keys: Keys, source: Property, frames: np.ndarray, cuts: list[Piece]) -> None:

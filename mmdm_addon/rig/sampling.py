@@ -51,8 +51,10 @@ def metres(scene: bpy.types.Scene) -> float:
 def rotations_of(matrices: np.ndarray) -> np.ndarray:
     """(..., 3 or 4, 3 or 4) → (..., 4) nearest rotations, scale and shear taken off."""
     m = np.asarray(matrices, np.float64)[..., :3, :3]
-    m = m / np.maximum(np.linalg.norm(m, axis=-2, keepdims=True), 1e-30)
-    skew = np.abs(np.swapaxes(m, -1, -2) @ m - np.eye(3)).max(axis=(-1, -2)) > 1e-5
+    length = np.sqrt(np.einsum("...ij,...ij->...j", m, m))
+    m = m / np.maximum(length, 1e-30)[..., None, :]
+    across = np.einsum("...ij,...ij->...j", m, m[..., [1, 2, 0]])
+    skew = ((np.abs(across) > 1e-5) | (length < 1e-30)).any(axis=-1)
     if skew.any():
         u, _, v = np.linalg.svd(m[skew])
         m[skew] = u @ v

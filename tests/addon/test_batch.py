@@ -24,7 +24,9 @@ from worker_support import ROOT, worker_python
 from mmdm_addon import compat
 from mmdm_addon.batching import exporting, gaps, ledger, listing, lost_limbs, run, takes
 from mmdm_addon.batching.arguments import parse
+from mmdm_addon.rig import channels
 from mmdm_engine import bvh
+from mmdm_engine import rotations as rot
 from mmdm_engine.contract.skeleton import INDEX
 
 CLIP = ROOT / "demo" / "walk_turn_wave.bvh"
@@ -164,6 +166,23 @@ def test_an_engine_that_is_broken_is_told_before_a_file_is_blamed(tmp_path, clip
     assert not list((tmp_path / "out").rglob("*.json"))
 
 
+def test_a_crew_whose_engines_are_broken_blames_no_file_and_says_why_once(tmp_path, clip, monkeypatch, capfd):
+    for name in ("a.bvh", "b.bvh"):
+        spiked(clip, tmp_path / "in" / name)
+    broken = tmp_path / "python"
+    broken.write_text("#!/bin/sh\necho no torch here >&2\nexit 7\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("MMDM_PYTHON", str(broken))
+    ensure_registered()
+    run.runtime.shut_down()
+    assert batch(tmp_path / "in", "--out", tmp_path / "out", "--jobs", "2") == 2
+    said = capfd.readouterr().err
+    assert said.count("no torch here") == 1
+    assert "Traceback" not in said
+    assert not list((tmp_path / "out" / "ledger").iterdir())
+    assert not list((tmp_path / "out" / "results").iterdir())
+
+
 def test_a_signal_handler_that_is_not_pythons_does_no_harm(tmp_path, clip, standin, monkeypatch):  # noqa: F811
     """Blender has one of its own for Ctrl-C, which Python reports as None."""
     python = signal.signal
@@ -209,6 +228,52 @@ def test_a_spike_is_found_and_smoothed_and_the_rest_of_the_file_keeps_every_numb
     assert take["largest"]["degrees_frame"] == 31
 
 
+def channels_of(armature) -> dict[tuple[str, str], np.ndarray]:
+    """(bone, property) → (T, 3) what its keys say, a key on each of the frames 1 to T."""
+    found = {}
+    for curve in compat.curves(armature.animation_data.action, compat.assigned_slot(armature)):
+        co = np.empty(2 * len(curve.keyframe_points), np.float32)
+        curve.keyframe_points.foreach_get("co", co)
+        np.testing.assert_array_equal(co[::2], 1 + np.arange(len(co) // 2))
+        assert {p.interpolation for p in curve.keyframe_points} == {"LINEAR"}
+        bone, _, name = curve.data_path.removeprefix('pose.bones["').partition('"].')
+        found.setdefault((bone, name), np.zeros((len(co) // 2, 3)))[:, curve.array_index] = co[1::2]
+    return found
+
+
+@pytest.mark.parametrize("order", ["ZYX", "ZXY", "XYZ"])
+def test_a_bvh_file_gets_the_bones_and_keys_that_blenders_importer_gives_it(order, tmp_path, clip):
+    usual, wanted = (" ".join(f"{axis}rotation" for axis in letters) for letters in ("ZYX", order))
+    text = clip.read_text("utf-8").replace(usual, wanted)
+    assert text.count(wanted) == 22
+    source = tmp_path / "täke one.bvh"
+    source.write_text(text, "utf-8")
+    sides = []
+    for load in (takes.open_file, _imported):
+        load(source)
+        armature = bpy.context.object
+        rest = np.array([b.matrix_local for b in armature.data.bones])
+        modes = {b.name: b.rotation_mode for b in armature.pose.bones}
+        sides.append((armature.name, modes, rest.tolist(), channels_of(armature)))
+        takes.empty()
+    (*ours, our_keys), (*theirs, their_keys) = sides
+    assert ours == theirs
+    assert our_keys.keys() == their_keys.keys()
+    for (bone, name), values in their_keys.items():
+        mine = our_keys[bone, name]
+        assert len(mine) == FRAMES
+        if name == "location":
+            np.testing.assert_allclose(mine, values, atol=2e-5)
+        else:  # Euler angles have two spellings, and which one follows gimbal lock is a matter of taste
+            turns = [channels.to_quaternion(angles, ours[1][bone]) for angles in (mine, values)]
+            assert rot.angle(*turns).max() < 5e-4  # Blender's single precision beside gimbal lock
+
+
+def _imported(path: Path) -> None:
+    scale = bvh.infer_scale(bvh.read(path).hierarchy)[0]
+    bpy.ops.import_anim.bvh(filepath=str(path), global_scale=scale)
+
+
 @pytest.mark.parametrize("kind", ["fbx", "glb", "blend"])
 def test_other_formats_hold_the_same_motion_at_the_same_rate(kind, tmp_path, clip, standin):  # noqa: F811
     assert batch(clip, "--out", tmp_path / "there", "--do", "detect", "--format", kind) == 0
@@ -222,8 +287,6 @@ def test_other_formats_hold_the_same_motion_at_the_same_rate(kind, tmp_path, cli
     for text in (old, new):
         local, moves = text.local()
         names = text.hierarchy.names
-        from mmdm_engine import rotations as rot
-
         turns, heads = list(local.swapaxes(0, 1)), list(moves.swapaxes(0, 1))
         for j, parent in enumerate(text.hierarchy.parents):
             if parent >= 0:

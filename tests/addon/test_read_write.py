@@ -237,6 +237,17 @@ def test_channels_follow_a_turning_bone_without_a_flip(mode):
         assert np.abs(np.diff(values, axis=0)).max() < 0.1
 
 
+def test_the_spelling_of_a_rotation_is_followed_from_frame_to_frame():
+    random = np.random.default_rng(3)
+    for _ in range(200):
+        told = random.random((2, random.integers(1, 40))) < random.random((2, 1))
+        told[1, 0] = told[0, 0]  # the first frame follows the anchor
+        walked = [told[0, 0]]
+        for t in range(1, told.shape[1]):
+            walked.append(told[int(walked[-1]), t])
+        np.testing.assert_array_equal(channels._walk(*told), walked)
+
+
 def test_frame_rate_comes_from_the_armature_first():
     figure = figures.make()
     bpy.context.scene.render.fps, bpy.context.scene.render.fps_base = 30, 1.001
