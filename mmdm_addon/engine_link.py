@@ -47,6 +47,8 @@ def _load_beside(package: str) -> None:
 
 if TYPE_CHECKING:
     from mmdm_engine import bvh, exchange, kinematics, pack, retarget, rotations
+    from mmdm_engine.capture import files as captures
+    from mmdm_engine.capture.cameras import Camera
     from mmdm_engine.contract import chains, protocol, rest, skeleton
 else:
     chains = _load("contract.chains")
@@ -59,6 +61,8 @@ else:
     exchange = _load("exchange")
     bvh = _load("bvh")
     retarget = _load("retarget")
+    captures = _load("capture.files")
+    Camera = _load("capture.cameras").Camera
 
 if TYPE_CHECKING:
     from mmdm_engine.contract import Motion, MotionError, Skeleton
@@ -79,10 +83,12 @@ __all__ = [
     "PARENTS",
     "PREFERENCES_ID",
     "ROOT_PACKAGE",
+    "Camera",
     "Motion",
     "MotionError",
     "Skeleton",
     "bvh",
+    "captures",
     "chains",
     "exchange",
     "kinematics",

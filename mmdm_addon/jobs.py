@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import bpy
 import numpy as np
@@ -20,6 +20,19 @@ from .engine_link import MotionError
 
 TIMER = 0.1
 _AREAS = {"VIEW_3D", "DOPESHEET_EDITOR", "GRAPH_EDITOR"}
+
+
+class Place(Protocol):
+    """Where an answer will go."""
+
+    def find(self) -> bpy.types.ID | None:
+        """What was asked about; None when it is gone and nobody wants the answer any more."""
+
+    def require(self, context: bpy.types.Context) -> bpy.types.ID:
+        """The same. Raises `MotionError` when it is gone."""
+
+    def resolve(self, context: bpy.types.Context) -> bpy.types.ID:
+        """The same. Raises `MotionError` when the answer no longer fits."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +102,7 @@ class Target:
 class Request:
     """What to ask the engine, and what the operator needs to apply the answer (no Blender data in it)."""
 
-    target: Target
+    target: Place
     method: str
     params: Mapping[str, Any]
     arrays: Mapping[str, np.ndarray]
@@ -189,6 +202,10 @@ class EngineOperator:
         properties: Any
         report: Any
 
+    def subject(self, context: bpy.types.Context) -> bpy.types.ID:
+        """What `prepare` is to read."""
+        return require_armature(context)
+
     def prepare(self, context: bpy.types.Context, armature: bpy.types.Object) -> Request:
         """Read what the engine needs. Raises `MotionError`."""
         raise NotImplementedError
@@ -275,8 +292,7 @@ class EngineOperator:
         return not bpy.app.background and context.window is not None
 
     def _begin(self, context: bpy.types.Context) -> Job:
-        armature = require_armature(context)
-        request = self.prepare(context, armature)
+        request = self.prepare(context, self.subject(context))
         call = runtime.client().submit(request.method, dict(request.params), dict(request.arrays))
         return Job(self.title, request, call)
 

@@ -19,8 +19,9 @@ KINDS = {
     "frozen": ("Frozen", "A bone stops dead while it should move, and catches up with a jump"),
     "slide": ("Slide", "A standing foot moves over the floor"),
     "penetration": ("Sunken", "A foot sinks below where it stood"),
+    "unseen": ("Unseen", "The cameras of the capture do not show where this bone was, so it is made up"),
 }
-"""Kinds of the engine → what the list calls them, and what they are."""
+"""Kinds → what the list calls them, and what they are: the engine's, and what a capture says of itself."""
 _FEET = ("slide", "penetration")
 _LEG = ("hip", "knee", "ankle")
 

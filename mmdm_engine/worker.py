@@ -82,9 +82,9 @@ def _trial(engine: Any, message: Message, progress: Progress) -> Answer:
 
 
 def _refine(engine: Any, message: Message, progress: Progress) -> Answer:
-    """Arrays: a motion; optionally ``confidence`` (T, 22) and ``joints`` (22,) bool."""
+    """Arrays: a motion; optionally ``confidence`` and ``captured`` (T, 22), ``joints`` (22,) bool."""
     options = _options(message, "strength", "lock_feet", "prior", "device")
-    options |= {name: message.arrays[name] for name in ("confidence", "joints") if name in message.arrays}
+    options |= {name: message.arrays[name] for name in ("confidence", "captured", "joints") if name in message.arrays}
     clean = engine.refine(_motion(message), *_span(message), progress=progress, **options)
     return {}, {"rotations": clean.rotations, "root": clean.root}
 
@@ -105,12 +105,40 @@ def _detect(engine: Any, message: Message, _: Progress) -> Answer:
     return {"problems": [asdict(problem) for problem in found.problems]}, {"confidence": found.confidence}
 
 
+def _capture(_: Any, message: Message, progress: Progress) -> Answer:
+    """Params: ``calibration`` and ``detections`` (paths, the latter "" for beside the former), ``fps``; optionally
+    ``scale``, ``up``, ``filter`` (bool). Answer: `capture.files.summary` in the header; for each of its people, under
+    ``NAME/``, the arrays of a motion and ``confidence`` (T, 22).
+    """
+    from .capture import bones, cameras, clean, detections, files, pipeline
+
+    params = message.header.get("params", {})
+    try:
+        calibration, folder, fps = Path(params["calibration"]), params["detections"], float(params["fps"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ProtocolError("The request needs paths of calibration and detections, and a frame rate.") from error
+    rig = cameras.load(calibration, **_options(message, "scale", "up"))
+    names = [camera.name for camera in rig]
+    recording = detections.find(folder or detections.beside(calibration, names), names)
+    progress(0, len(recording.frames))
+    priors = clean.Priors(refinement=clean.FILTER if params.get("filter", True) else None)
+    capture = pipeline.capture(rig, recording, fps, priors=priors, progress=progress)
+    about = files.summary(capture)
+    arrays: dict[str, np.ndarray] = {}
+    for entry, person in zip(about["people"], capture.people, strict=True):
+        motion = protocol.motion_arrays(bones.armature(person, capture.fps))
+        parts = motion | {"confidence": bones.confidence(person)}
+        arrays |= {f"{entry['name']}/{name}": values for name, values in parts.items()}
+    return about, arrays
+
+
 METHODS: dict[str, Callable[[Any, Message, Progress], Answer]] = {
     "fill_gap": _fill_gap,
     "trial": _trial,
     "refine": _refine,
     "complete": _complete,
     "detect": _detect,
+    "capture": _capture,
 }
 """What is computed, one request at a time. ``ping``, ``cancel`` and ``shutdown`` are answered at once."""
 

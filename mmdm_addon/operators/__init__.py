@@ -5,6 +5,7 @@ from . import (
     complete_bones,
     detect_problems,
     fill_gap,
+    import_capture,
     import_motion,
     job,
     limbs_to_fk,
@@ -24,6 +25,7 @@ CLASSES = (
     *bone_map.CLASSES,
     *limbs_to_fk.CLASSES,
     *import_motion.CLASSES,
+    *import_capture.CLASSES,
     *job.CLASSES,
     *runtime.CLASSES,
 )

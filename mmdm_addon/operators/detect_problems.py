@@ -13,20 +13,37 @@ import numpy as np
 from bpy.props import EnumProperty, IntProperty
 
 from .. import jobs, problems, timeline
-from ..engine_link import MotionError, protocol
-from ..rig import roles
+from ..engine_link import JOINTS, MotionError, chains, protocol
+from ..rig import confidence, roles
 from ..rig.read import read
 from ..rig.roles import RoleMap
 from . import reading
 
+UNSEEN_SECONDS = 0.2
+"""What a capture did not see for less time lies between two places that it did see."""
+
 
 @dataclass(frozen=True, eq=False)
 class Search:
-    """What `receive` needs: whose bones, which scene frames, and which of these are poses, (T,) bool."""
+    """What `receive` needs: whose bones, which scene frames, which of these are poses, (T,) bool, and what a capture
+    did not see, as the engine tells of problems."""
 
     roles: RoleMap
     frames: np.ndarray
     poses: np.ndarray
+    unseen: list[dict[str, Any]]
+
+
+def unseen(sure: np.ndarray | None, fps: float) -> list[dict[str, Any]]:
+    """Problems of a capture's confidence (T, 22); the longer nothing was seen, the more severe."""
+    if sure is None:
+        return []
+    return [
+        {"kind": "unseen", "joint": joint, "start": a, "stop": b, "severity": (b - a) / (b - a + fps / 2)}
+        for joint, column in zip(JOINTS, sure.T, strict=True)
+        for a, b in chains.runs(column < confidence.UNSEEN)
+        if b - a >= UNSEEN_SECONDS * fps
+    ]
 
 
 class MMDM_OT_detect_problems(jobs.EngineOperator, bpy.types.Operator):
@@ -35,8 +52,8 @@ class MMDM_OT_detect_problems(jobs.EngineOperator, bpy.types.Operator):
     bl_idname = "mmdm.detect_problems"
     bl_label = "Detect Problems"
     bl_description = (
-        "List pops, jitter, frozen runs, sliding and sunken feet of the preview range or of everything. "
-        "Nothing is written"
+        "List pops, jitter, frozen runs, sliding and sunken feet, and what a capture did not see, of the preview range "
+        "or of everything. Nothing is written"
     )
     bl_options = {"UNDO"}
     title = "Detect Problems"
@@ -56,7 +73,7 @@ class MMDM_OT_detect_problems(jobs.EngineOperator, bpy.types.Operator):
             "detect",
             {"fps": take.motion.fps},
             protocol.motion_arrays(take.motion),
-            Search(found, frames, poses),
+            Search(found, frames, poses, unseen(confidence.read(armature, found, frames), take.motion.fps)),
         )
 
     def receive(
@@ -71,7 +88,7 @@ class MMDM_OT_detect_problems(jobs.EngineOperator, bpy.types.Operator):
         search: Search = request.notes
         listed = armature.mmdm.problems
         listed.clear()
-        for problem in header["problems"]:
+        for problem in sorted([*header["problems"], *search.unseen], key=lambda p: int(p["start"])):
             start, stop = int(problem["start"]), int(problem["stop"])
             if search.poses[start:stop].mean() < 0.5:
                 continue  # a curve between two keys is not the take's fault
@@ -80,7 +97,7 @@ class MMDM_OT_detect_problems(jobs.EngineOperator, bpy.types.Operator):
             chain = search.roles.chains.get(entry.role) or search.roles.read.get(entry.role) or ("",)
             entry.bone = entry.name = chain[0]
             entry.start, entry.end = int(search.frames[start]), int(search.frames[stop - 1])
-        armature.mmdm.problems_state = f"{request.target.fingerprint:08x}"
+        armature.mmdm.problems_state = problems.state(armature)
         armature.mmdm.problem_index = -1
         return self._sentence(armature, search)
 

@@ -9,6 +9,7 @@ import numpy as np
 from .. import jobs
 from ..engine_link import MotionError, protocol
 from ..properties import frame_options, lock_feet_option, strength_option
+from ..rig import confidence
 from . import ranged
 
 
@@ -44,6 +45,9 @@ class MMDM_OT_refine_jitter(jobs.EngineOperator, bpy.types.Operator):
         }
         joints = asked.about.joints
         arrays = protocol.motion_arrays(asked.take.motion) | {"joints": joints}
+        sure = confidence.read(armature, asked.about.roles, asked.take.frames)
+        if sure is not None:
+            arrays["captured"] = sure
         return ranged.request(armature, "refine", asked, joints, params, arrays)
 
     def apply(

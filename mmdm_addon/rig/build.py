@@ -37,10 +37,11 @@ def build(context: bpy.types.Context, motion: Motion, name: str, first_frame: fl
     times = first_frame + np.arange(len(motion))
     for j, joint in enumerate(JOINTS):
         if motion.skeleton.exists[j]:
+            turning = bone_path(joint, "rotation_quaternion")
             for axis in range(4):
-                _curve(action, slot, joint, "rotation_quaternion", axis, times, turns[:, j, axis])
+                linear_curve(action, slot, joint, turning, axis, times, turns[:, j, axis])
     for axis in range(3):
-        _curve(action, slot, "pelvis", "location", axis, times, path[:, axis])
+        linear_curve(action, slot, "pelvis", bone_path("pelvis", "location"), axis, times, path[:, axis])
     compat.assign(armature, action, slot)
     return armature
 
@@ -80,10 +81,11 @@ def _armature(context: bpy.types.Context, skeleton: Skeleton, name: str, scale: 
     return armature
 
 
-def _curve(
-    action: bpy.types.Action, slot: object, bone: str, channel: str, axis: int, times: np.ndarray, values: np.ndarray
+def linear_curve(
+    action: bpy.types.Action, slot: object, bone: str, path: str, axis: int, times: np.ndarray, values: np.ndarray
 ) -> None:
-    points = compat.new_curve(action, slot, bone_path(bone, channel), axis, bone).keyframe_points
+    """A new curve in the group of a bone, with a linear key at each time."""
+    points = compat.new_curve(action, slot, path, axis, bone).keyframe_points
     points.add(len(times))
     points.foreach_set("co", np.stack([times, values], axis=-1).astype(np.float32).ravel())
     points.foreach_set("interpolation", np.full(len(times), INTERPOLATION["LINEAR"], np.int32))

@@ -38,6 +38,7 @@ def _draw(self: bpy.types.Menu, context: bpy.types.Context) -> None:
 
 def _draw_import(self: bpy.types.Menu, context: bpy.types.Context) -> None:
     self.layout.operator("mmdm.import_motion", text="HumanML3D motion (.npy)")
+    self.layout.operator("mmdm.import_capture", text="Multi-view Capture (OpenPose)")
 
 
 def register() -> None:

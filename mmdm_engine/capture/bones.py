@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from .. import anatomy
-from ..contract import JOINTS, MIRROR, PARENTS, Motion
+from ..contract import JOINTS, MAIN_CHILD, MIRROR, PARENTS, Motion
 from ..joint_sets import CAPTURE15
 from .result import Person
 
@@ -63,6 +63,16 @@ def armature(person: Person, fps: float) -> Motion:
     """
     points = _TABLE @ person.positions.astype(np.float64)
     return anatomy.from_positions(of_median_length(points), fps)
+
+
+def confidence(person: Person) -> np.ndarray:
+    """(T, 22) float32 in [0, 1]: how sure the rotation of each joint of `armature` is.
+
+    A bone is as sure as the less sure of its ends; a joint made of several points as their mean.
+    """
+    ends = person.confidence @ _TABLE.T
+    tips = [child if child >= 0 else joint for joint, child in enumerate(MAIN_CHILD)]
+    return np.minimum(ends, ends[:, tips]).astype(np.float32)
 
 
 def of_median_length(points: np.ndarray) -> np.ndarray:

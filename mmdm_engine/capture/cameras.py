@@ -117,6 +117,8 @@ def load(path: str | Path, *, scale: float = 1.0, up: Up = "auto") -> tuple[Came
             cameras = _from_pose2sim(tomllib.loads(_text(path)), path)
         else:
             cameras = _from_json(json.loads(_text(path)), path)
+    except MotionError:  # which is a ValueError, and has said it all
+        raise
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise MotionError(
             f"{path} is not a calibration that can be read ({type(error).__name__}: {error}); "
@@ -128,7 +130,7 @@ def load(path: str | Path, *, scale: float = 1.0, up: Up = "auto") -> tuple[Came
     apart = float(np.ptp([c.centre for c in cameras], axis=0).max())
     if not _NEAREST < apart < _FARTHEST:
         raise MotionError(
-            f"The cameras of {path} stand {apart:.3g} m apart; give its unit as the scale, 0.001 for millimetres."
+            f"The cameras of {path} stand {apart:.{0 if apart > 1 else 4}f} m apart; give its unit as the scale, 0.001 for millimetres."
         )
     return upright(cameras, up)
 

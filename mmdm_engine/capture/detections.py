@@ -162,6 +162,20 @@ def find(folder: str | Path, names: Sequence[str]) -> Recording:
     return together([CameraFiles(p) for p in paths if p is not None])
 
 
+def beside(calibration: Path, names: Sequence[str]) -> Path:
+    """The folder of the detections that lie beside a calibration file or inside its folder.
+
+    It is the calibration's own, or else the one folder in it that has something of every camera by name.
+    """
+    home = calibration if calibration.is_dir() else calibration.parent
+
+    def has_all(folder: Path) -> bool:
+        return all((folder / name).is_dir() or (folder / f"{name}.zip").is_file() for name in names)
+
+    inside = [] if has_all(home) else [p for p in sorted(home.iterdir()) if p.is_dir() and has_all(p)]
+    return inside[0] if len(inside) == 1 else home
+
+
 def together(cameras: Sequence[CameraFiles]) -> Recording:
     """Cameras as one take, after checking that they are in step."""
     first = min(min(c.names) for c in cameras)

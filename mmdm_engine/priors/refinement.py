@@ -42,6 +42,7 @@ def refine(
     joints: Iterable[str] | np.ndarray | None = None,
     strength: float = 1.0,
     confidence: np.ndarray | None = None,
+    captured: np.ndarray | None = None,
     lock_feet: bool = True,
     prior: str | Path | None = None,
     device: str = "auto",
@@ -51,8 +52,9 @@ def refine(
 
     strength: 0 = identity, 1 = the prior's answer; in between along the shortest way. confidence: (T, 22) in [0, 1];
     the correction of a joint and frame is scaled by 1 − confidence. None = what `quality.detect` finds, and what pops
-    and frozen runs have overwritten is made up anew from what is around it. joints, prior, device, progress: as for
-    `fill_gap`.
+    and frozen runs have overwritten is made up anew from what is around it. captured: (T, 22) in [0, 1], how sure a
+    capture was of each joint; what it doubts is doubted even where the motion shows nothing. joints, prior, device,
+    progress: as for `fill_gap`.
     """
     stop = len(motion) if stop is None else stop
     _check(motion, start, stop, strength)
@@ -60,6 +62,8 @@ def refine(
     if confidence is None:
         found = quality.detect(motion)
         confidence, lost = found.confidence, found.lost()
+    if captured is not None:
+        confidence = np.minimum(_shares(confidence, len(motion)), _shares(captured, len(motion)))
     weight = _weights(motion, start, stop, strength, joints, confidence)
     if not weight.any():
         return motion
@@ -170,12 +174,17 @@ def _weights(
     fade = np.sin(np.minimum(left, right) * np.pi / 2) ** 2 * inside
     weight = strength * fade[:, None] * joint_columns(joints)
     if confidence is not None:
-        confidence = np.asarray(confidence, np.float64)
-        if confidence.shape != (frames, 22) or not np.isfinite(confidence).all():
-            raise MotionError(f"The confidence must be finite and of shape ({frames}, 22), not {confidence.shape}.")
-        doubt = 1 - np.clip(confidence, 0, 1)
+        doubt = 1 - _shares(confidence, frames)
         weight = weight * np.concatenate([doubt, doubt[:, :1]], axis=1)
     return weight
+
+
+def _shares(confidence: np.ndarray, frames: int) -> np.ndarray:
+    """A confidence in [0, 1] as float64. Raises `MotionError` where it does not belong to a motion of ``frames``."""
+    confidence = np.asarray(confidence, np.float64)
+    if confidence.shape != (frames, 22) or not np.isfinite(confidence).all():
+        raise MotionError(f"The confidence must be finite and of shape ({frames}, 22), not {confidence.shape}.")
+    return np.clip(confidence, 0, 1)
 
 
 def _clean(

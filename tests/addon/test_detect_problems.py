@@ -257,7 +257,7 @@ def test_every_kind_of_the_engine_has_a_name_and_an_explanation():
 
     from mmdm_engine.quality import Kind
 
-    assert set(problems.KINDS) == set(get_args(Kind))
+    assert set(problems.KINDS) == {*get_args(Kind), "unseen"}  # which a capture says of itself
     assert all(name and text for name, text in problems.KINDS.values())
 
 

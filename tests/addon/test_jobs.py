@@ -21,13 +21,16 @@ pytestmark = pytest.mark.usefixtures("standin")
 class Session:
     """An operator instance and the context that an event loop would hand it."""
 
+    kind, name = MMDM_OT_fill_gap, "fill_gap"
+    own = ("prepare", "apply", "title", "panel_options")
+
     def __init__(self, **options):
         self.reports: list[tuple[str, str]] = []
         self.status: list[str | None] = []
-        defaults = {p.identifier: p.default for p in bpy.ops.mmdm.fill_gap.get_rna_type().properties
+        defaults = {p.identifier: p.default for p in getattr(bpy.ops.mmdm, self.name).get_rna_type().properties
                     if p.identifier != "rna_type"}  # fmt: skip
         members = {name: getattr(jobs.EngineOperator, name) for name in dir(jobs.EngineOperator) if name[:2] != "__"}
-        members |= {name: getattr(MMDM_OT_fill_gap, name) for name in ("prepare", "apply", "title", "panel_options")}
+        members |= {name: getattr(self.kind, name) for name in self.own}
         members |= {
             "report": lambda _self, kind, text: self.reports.append((*kind, text)),
             "properties": SimpleNamespace(is_property_set=options.__contains__),

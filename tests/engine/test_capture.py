@@ -194,6 +194,21 @@ def test_folders_and_zips_are_read_by_frame_number(tmp_path):
     assert np.allclose(take.read(2, 4), found[:, 2:4])
 
 
+def test_detections_beside_a_calibration_are_found_where_there_is_one_folder_that_can_be_meant(tmp_path):
+    names, calibration = ["camera0", "camera1"], tmp_path / "rig.json"
+    calibration.write_text("{}")
+    assert detections.beside(calibration, names) == tmp_path, "where else should it say that they are missing"
+    found = np.ones((2, 3, 1, 25, 3))
+    write_detections(tmp_path / "openpose", found, as_zip=[1])
+    write_detections(tmp_path / "half", found[:1])
+    assert detections.beside(calibration, names) == tmp_path / "openpose"
+    assert detections.beside(tmp_path, names) == tmp_path / "openpose", "a calibration may be a folder"
+    write_detections(tmp_path / "other", found)
+    assert detections.beside(calibration, names) == tmp_path, "two are one too many"
+    write_detections(tmp_path, found)
+    assert detections.beside(calibration, names) == tmp_path
+
+
 def test_cameras_without_matching_names_are_taken_in_order(tmp_path):
     folder = write_detections(tmp_path / "d", np.ones((2, 3, 1, 25, 3)))
     assert len(detections.find(folder, ["left", "right"]).cameras) == 2

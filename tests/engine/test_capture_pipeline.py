@@ -14,10 +14,12 @@ from mmdm_engine.capture.accuracy import accuracy
 from mmdm_engine.capture.body import Points, points
 from mmdm_engine.capture.clean import FILTER, Priors
 from mmdm_engine.capture.synthetic import CLEAN, SceneRecording, Trouble
-from mmdm_engine.contract import PARENTS
+from mmdm_engine.contract import JOINTS, PARENTS, protocol
+from mmdm_engine.contract.protocol import Message
 from mmdm_engine.joint_sets import CAPTURE15
 from mmdm_engine.model.config import DecoderConfig, KAAConfig, MaskedConfig
 from mmdm_engine.priors.masked import PositionsNetwork
+from mmdm_engine.worker import METHODS
 
 FRAMES = 100
 
@@ -277,6 +279,46 @@ def test_a_wrong_calibration_is_told_by_its_reprojection_error(spoilt):
     wrong = [*spoilt.cameras[:2], turned, *spoilt.cameras[3:]]
     with pytest.raises(MotionError, match=r"Camera camera2 does not fit .* reprojection error of about \d+ pixels"):
         pipeline.people(wrong, SceneRecording(spoilt), 25.0)
+
+
+def test_a_bone_is_as_sure_as_the_less_sure_of_its_ends(spoilt):
+    capture = pipeline.capture(spoilt.cameras, SceneRecording(spoilt), 25.0)
+    person = capture.people[0]
+    hidden = person.visible.copy()
+    hidden[10:20, CAPTURE15.names.index("left_elbow")] = False
+    sure, before = (bones.confidence(replace(person, visible=v)) for v in (hidden, person.visible))
+    assert sure.shape == (len(person), 22)
+    assert sure.dtype == np.float32
+    assert sure.min() >= 0
+    assert sure.max() <= 1
+    upper, lower = JOINTS.index("left_shoulder"), JOINTS.index("left_elbow")
+    assert (sure[10:20, [upper, lower]] == 0).all()
+    sure[10:20, [upper, lower]] = before[10:20, [upper, lower]]
+    assert np.array_equal(sure, before), "and of all other bones nothing is less sure"
+
+
+def test_the_worker_answers_with_what_blender_needs(spoilt, tmp_path):
+    write_forms(tmp_path, spoilt.cameras)
+    write_detections(tmp_path / "detections", spoilt.detections, first=100)
+    told = []
+    message = Message({"params": {"calibration": str(tmp_path / "rig.json"), "detections": "", "fps": 25.0}})
+    about, arrays = METHODS["capture"](None, message, lambda *x: told.append(x))
+    assert told == [(0, 60), (60, 60)]
+    assert (about["first_frame"], about["frames"], about["fps"]) == (100, 60, 25.0)
+    json.dumps(about)
+    for mine, theirs in zip(files.cameras_of(about), spoilt.cameras, strict=True):
+        assert mine.name == theirs.name
+        assert mine.size == theirs.size
+        assert np.allclose(mine.rotation, theirs.rotation)
+        assert np.allclose(mine.project(np.ones(3)), theirs.project(np.ones(3)))
+    assert [p["name"] for p in about["people"]] == ["person_1", "person_2"]
+    for person in about["people"]:
+        own = {name: arrays[f"{person['name']}/{name}"] for name in ("rotations", "root", "offsets", "exists")}
+        motion = protocol.motion_from(own, about["fps"])
+        assert arrays[f"{person['name']}/confidence"].shape == (len(motion), 22) == (person["frames"], 22)
+    message.header["params"].pop("fps")
+    with pytest.raises(protocol.ProtocolError, match="frame rate"):
+        METHODS["capture"](None, message, lambda *_: None)
 
 
 def test_nobody_and_no_frame_rate_get_a_sentence(spoilt):

@@ -263,6 +263,26 @@ def test_refine_range_joints_strength_and_confidence(walk):
     assert same_bits(kept.rotations[30:40], spoiled.rotations[30:40])
 
 
+def test_refine_doubts_what_the_motion_shows_and_what_the_capture_says(walk):
+    plain, doubted = (mmdm.refine(walk, captured=c, device="cpu", lock_feet=False) for c in (None, knee_unseen(walk)))
+    assert same_bits(plain.rotations[:, 4], walk.rotations[:, 4]), "nothing to be seen in it"
+    assert degrees(doubted, walk)[30:50, 4].min() > 0
+    assert same_bits(np.delete(doubted.rotations, 4, 1), np.delete(plain.rotations, 4, 1))
+    assert same_bits(doubted.rotations[50:, 4], walk.rotations[50:, 4])
+    spoiled = noisy(walk)
+    sure = mmdm.refine(spoiled, captured=np.ones((len(walk), 22)), device="cpu")
+    assert same_bits(sure.rotations, mmdm.refine(spoiled, device="cpu").rotations), "shake is doubted all the same"
+    with pytest.raises(mmdm.MotionError, match="confidence"):
+        mmdm.refine(walk, captured=np.ones((3, 22)), device="cpu")
+
+
+def knee_unseen(motion):
+    """(T, 22) confidence of a capture that did not see the left knee in frames 30 to 49."""
+    sure = np.ones((len(motion), 22))
+    sure[30:50, 4] = 0
+    return sure
+
+
 @pytest.mark.parametrize("change", [{"yaw": 2.1}, {"scale": 100.0}, {"lift": 10.0}])
 def test_refine_does_not_care_where_or_how_large_the_body_is(walk, change):
     spoiled = noisy(walk)
