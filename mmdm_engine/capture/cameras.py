@@ -130,7 +130,8 @@ def load(path: str | Path, *, scale: float = 1.0, up: Up = "auto") -> tuple[Came
     apart = float(np.ptp([c.centre for c in cameras], axis=0).max())
     if not _NEAREST < apart < _FARTHEST:
         raise MotionError(
-            f"The cameras of {path} stand {apart:.{0 if apart > 1 else 4}f} m apart; give its unit as the scale, 0.001 for millimetres."
+            f"The cameras of {path} stand {apart:.{0 if apart > 1 else 4}f} m apart; give its unit as the scale, 0.001 "
+            "for millimetres."
         )
     return upright(cameras, up)
 
