@@ -94,13 +94,11 @@ def from_matrix(m: Array) -> Array:
         [dy, xy, 1 - a + b - c, yz],
         [dz, xz, yz, 1 - a - b + c],
     ]
-    candidates = xp.stack([xp.stack(row, axis=-1) for row in rows], axis=-2)
-    diagonal = xp.stack([candidates[..., i, i] for i in range(4)], axis=-1)
-    best = xp.argmax(diagonal, axis=-1)[..., None, None]
-    chosen = xp.zeros_like(candidates[..., 0, :])
-    for i in range(4):
-        chosen = xp.where(best[..., 0] == i, candidates[..., i, :], chosen)
-    q = normalize(chosen)
+    best = xp.argmax(xp.stack([rows[i][i] for i in range(4)], axis=-1), axis=-1)
+    chosen = rows[0]
+    for i in range(1, 4):
+        chosen = [xp.where(best == i, own, other) for own, other in zip(rows[i], chosen, strict=True)]
+    q = normalize(xp.stack(chosen, axis=-1))
     return xp.where(q[..., :1] < 0, -q, q)
 
 
