@@ -60,7 +60,7 @@ class MMDM_OT_import_capture(jobs.EngineOperator, bpy.types.Operator, ImportHelp
         default=0, min=0, max=1000,
     )  # fmt: skip
     scale: FloatProperty(
-        name="Scale", description="Metres per unit of the calibration: 0.001 if it is in millimetres",
+        name="Metres per Unit", description="Of the calibration: 0.001 if it is in millimetres",
         default=1, min=1e-6, max=1e6, precision=3,
     )  # fmt: skip
     frame_start: IntProperty(name="Start Frame", description="Where the cameras' first frame goes", default=1)
@@ -90,6 +90,7 @@ class MMDM_OT_import_capture(jobs.EngineOperator, bpy.types.Operator, ImportHelp
         if self.properties.is_property_set("filepath"):  # not the one of the last time, which Blender remembers
             return super().invoke(context, event)
         self._chosen_by_hand = True
+        self.fps = self.fps or _frame_rate(context.scene)
         return ImportHelper.invoke(self, context, event)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
@@ -116,11 +117,10 @@ class MMDM_OT_import_capture(jobs.EngineOperator, bpy.types.Operator, ImportHelp
             raise MotionError("No calibration is chosen; choose the file that says where the cameras stand.")
         calibration = Path(bpy.path.abspath(self.filepath)).absolute()
         detections = str(Path(bpy.path.abspath(self.detections)).absolute()) if self.detections else ""
-        fps = self.fps or scene.render.fps / scene.render.fps_base
         params = {
             "calibration": str(calibration),
             "detections": detections,
-            "fps": fps,
+            "fps": self.fps or _frame_rate(scene),
             "scale": self.scale,
             "filter": self.clean,
         }
@@ -156,11 +156,14 @@ class MMDM_OT_import_capture(jobs.EngineOperator, bpy.types.Operator, ImportHelp
             scene.camera = shown[0]
         if self.set_scene:
             _set_scene(scene, header, self.frame_start)
-        render = scene.render
-        if abs(render.fps / render.fps_base / header["fps"] - 1) > 1e-6:
+        if abs(_frame_rate(scene) / header["fps"] - 1) > 1e-6:
             for armature in made:
                 armature[SOURCE_FPS] = header["fps"]
         return _sentence(header, len(made), rig)
+
+
+def _frame_rate(scene: bpy.types.Scene) -> float:
+    return scene.render.fps / scene.render.fps_base
 
 
 def _longest(people: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:

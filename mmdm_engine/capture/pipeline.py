@@ -41,6 +41,8 @@ SHORTEST_SECONDS = 0.4
 """People who are found for less time are ghosts."""
 FEWEST_SHARE = 0.25
 """People of whom less is found between the first frame and the last are strung together from others' leavings."""
+_READ, _MATCHED, _TRIANGULATED, _TRACKED = 0.1, 0.35, 0.6, 0.7
+"""Shares of a chunk's time, of four people before five cameras."""
 _MANY_CAMERAS = 4
 """With so many cameras a person is sometimes seen by more than two: where two rays happen to meet, nobody need be."""
 _SMOOTH_SECONDS = 0.2
@@ -114,14 +116,15 @@ def people(
     pixels: list[list[np.ndarray]] = [[] for _ in cameras]
     for start in range(0, total, chunk):
         stop = min(start + chunk, total)
+        told = _within(progress, start, stop, total)
         rays = cast(cameras, recording.read(start, stop))
-        numbers, points, off = _chunk(rays, tracker, start, fps, check=cameras if start == 0 else None)
+        told(_READ)
+        numbers, points, off = _chunk(rays, tracker, start, fps, told, check=cameras if start == 0 else None)
         for number, person in zip(numbers, points, strict=True):
             found.setdefault(number, _Found(start)).add(start, person)
         for camera, miss, all_pixels in zip(cameras, off, pixels, strict=True):
             all_pixels.append(miss * camera.focal)
-        if progress is not None:
-            progress(stop, total)
+        told(1.0)
     whole = [(mine, mine.joined()) for mine in found.values()]
     kept = [(mine.first, points) for mine, points in whole if _is_person(points, fps)]
     if not kept:
@@ -131,6 +134,13 @@ def people(
         )
     kept.sort(key=lambda item: item[0])
     return kept, tuple(float(np.median(np.concatenate(p))) if sum(map(len, p)) else float("nan") for p in pixels)
+
+
+def _within(progress: Progress | None, start: int, stop: int, total: int) -> Callable[[float], None]:
+    """Progress of a take from the share of a chunk that is done; it is also where a capture can be cancelled."""
+    if progress is None:
+        return lambda _: None
+    return lambda share: progress(start + round(share * (stop - start)), total)
 
 
 def _is_person(points: Points, fps: float) -> bool:
@@ -158,7 +168,12 @@ def _pick(rays: Rays, chosen: np.ndarray, frames: np.ndarray) -> Rays:
 
 
 def _chunk(
-    rays: Rays, tracker: Tracker, start: int, fps: float, check: Sequence[Camera] | None
+    rays: Rays,
+    tracker: Tracker,
+    start: int,
+    fps: float,
+    told: Callable[[float], None],
+    check: Sequence[Camera] | None,
 ) -> tuple[list[int], list[Points], list[np.ndarray]]:
     """One chunk: numbers of the people in it, their points, and per camera the misses as parts of the focal length."""
     frames = rays.confidence.shape[1]
@@ -167,7 +182,9 @@ def _chunk(
     before = {t: t.pose for t in tracker.active if start - t.seen[-1] <= HOLD_SECONDS * fps}
     poses = {t: np.full((frames, 25, 3), np.nan) for t in before}
     chosen, rows = _groups(distance, present)
+    told(_MATCHED)
     triangulated = triangulate(_pick(rays, chosen, rows)).positions if len(rows) else np.zeros((0, 25, 3))
+    told(_TRIANGULATED)
     for t in range(frames):
         here = _distinct(triangulated[rows == t])
         for track, pose in zip(tracker.step(start + t, here), here, strict=True):
@@ -178,6 +195,7 @@ def _chunk(
         if check is not None:
             _check_rig(distance, check)
         return [], [], [np.zeros(0) for _ in rays.centres]
+    told(_TRACKED)
     where = np.stack(list(expected.values()))
     attached, nearest = matching.attach(where, rays)  # (K, C, T)
     if check is not None:

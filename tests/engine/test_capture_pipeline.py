@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -94,7 +95,9 @@ def test_a_long_take_in_chunks_is_the_same_take(scenes, found):
     pieces, _ = pipeline.people(
         scene.cameras, SceneRecording(scene), scene.fps, chunk=30, progress=lambda *x: told.append(x)
     )
-    assert told == [(30, FRAMES), (60, FRAMES), (90, FRAMES), (100, FRAMES)]
+    assert told == sorted(told)
+    assert {(30, FRAMES), (60, FRAMES), (90, FRAMES), (100, FRAMES)} < set(told)
+    assert max(b - a for (a, _), (b, _) in pairwise(told)) <= 12, "a capture must not run on for long when cancelled"
     assert [first for first, _ in pieces] == [first for first, _ in whole]
     assert abs(
         accuracy([(f, p.positions) for f, p in pieces], scene).pcp
@@ -303,7 +306,7 @@ def test_the_worker_answers_with_what_blender_needs(spoilt, tmp_path):
     told = []
     message = Message({"params": {"calibration": str(tmp_path / "rig.json"), "detections": "", "fps": 25.0}})
     about, arrays = METHODS["capture"](None, message, lambda *x: told.append(x))
-    assert told == [(0, 60), (60, 60)]
+    assert (told[0], told[-1]) == ((0, 60), (60, 60))
     assert (about["first_frame"], about["frames"], about["fps"]) == (100, 60, 25.0)
     json.dumps(about)
     for mine, theirs in zip(files.cameras_of(about), spoilt.cameras, strict=True):
