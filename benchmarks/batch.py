@@ -5,13 +5,17 @@
 Needs the ``bpy`` package, Linux's /proc, and a Python with torch for the engine (``MMDM_PYTHON``, else the one that
 runs this). The takes are the demo clip walked to and fro with 2° of jitter on every channel of rotation.
 
-engine alone   the requests of the run (detect, refine, detect for each take) sent to one warm worker that has the
-               machine to itself
-batch          the same takes through ``mmdm_addon/batch.py``, by the clock from the command to its end, start of
-               Blender and of the engine included; ``work`` is the same without the two
+engine alone   the engine's own time: the requests of the run (detect, refine, detect for each take), one after the
+               other, sent to one warm worker before the run begins
+batch          the same takes through ``mmdm_addon/batch.py``, by the clock from the command to its end, all starts
+               included; ``work`` is the same from the first file on, with jobs after the leader's start
+free cores     the same on a machine without other load: the processor time of all processes over the cores that the
+               jobs can use, against the processor time of the engine alone
 waited         what the run's own jobs waited for their engines, one after the other; more than the engine alone where
                jobs share cores with each other, or the machine with others
-processor      seconds of processor time a take; other people's load on the machine does not count in these
+processor      seconds of processor time a take once all have started, and of the starts
+others         cores that other processes of the machine kept busy meanwhile: nothing by the clock holds where these
+               and the jobs want more cores than there are
 memory         of every process of the run after each take; ``growth`` compares the last quarter with the second
 """
 
@@ -62,31 +66,32 @@ def make(folder: Path, takes: int, frames: int) -> None:
 
 
 def alone(folder: Path) -> dict[str, float]:
-    """Seconds of the engine for all takes, by the clock and of processor time."""
+    """Seconds of the engine for all takes, by the clock and of processor time, and cores that others kept busy."""
     worker = Worker(threads=0)
     motions = [load_bvh(path) for path in sorted(folder.iterdir())]
     try:
         for method in ("detect", "refine"):
             worker.ask(method, motions[0].slice(0, 60), start=0, stop=60)
-        used = processor(worker.process.pid)
+        used, worked = processor(worker.process.pid), busy()
         seconds = sum(
             worker.ask(method, motion, start=0, stop=len(motion))
             for motion in motions
             for method in ("detect", "refine", "detect")
         )
-        return {"seconds": seconds, "processor": processor(worker.process.pid) - used}
+        used, worked = processor(worker.process.pid) - used, busy() - worked
+        return {"seconds": seconds, "processor": used, "others": max(0.0, worked - used) / seconds}
     finally:
         worker.close()
 
 
 def processor(process: int) -> float:
-    """Seconds of processor time that a process has used, with what it waited for of its children."""
+    """Seconds of processor time that a process has used itself."""
     words = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return sum(map(int, words[11:15])) / os.sysconf("SC_CLK_TCK")
+    return sum(map(int, words[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 def tree(root: int) -> dict[int, str]:
-    """The process and all below it → what it is."""
+    """The process and all below it that live → what it is."""
     parents = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -101,6 +106,8 @@ def tree(root: int) -> dict[int, str]:
         try:
             words = Path(f"/proc/{process}/cmdline").read_bytes()
         except OSError:
+            words = b""
+        if not words:  # it has ended
             del found[process]
             continue
         found[process] = "leader" if process == root else "engine" if b"batch.py" not in words else "Blender"
@@ -112,16 +119,24 @@ def resident(process: int) -> float:
     return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
+def busy() -> float:
+    """Seconds that the cores of this machine have worked, for whomever."""
+    words = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+    idle = int(words[3]) + int(words[4])
+    return (sum(map(int, words[:8])) - idle) / os.sysconf("SC_CLK_TCK")
+
+
 def watched(folder: Path, out: Path, jobs: int, form: str) -> dict[str, Any]:
     """One run of the batch, with what its processes used."""
     script = str(ROOT / "mmdm_addon" / "batch.py")
     words = [sys.executable, script, str(folder), "--out", str(out), "--do", "detect,refine", "--jobs", str(jobs)]
     environment = {"MMDM_PYTHON": sys.executable, **os.environ}
-    begun = time.perf_counter()
+    begun, worked = time.perf_counter(), busy()
     with tempfile.TemporaryFile() as said:
         run = subprocess.Popen([*words, "--format", form], env=environment, stdout=said, stderr=said)
         memory: dict[str, list[float]] = defaultdict(list)
         used: dict[int, tuple[str, float]] = {}
+        looks: list[tuple[int, dict[str, float]]] = []
         records = 0
         while run.poll() is None:
             time.sleep(LOOK)
@@ -132,17 +147,29 @@ def watched(folder: Path, out: Path, jobs: int, form: str) -> dict[str, Any]:
                     used[process] = (kind, processor(process))
                 except (OSError, ValueError):
                     continue
+            if now > records:
+                looks.append((now, {k: sum(s for kind, s in used.values() if kind == k) for k, _ in used.values()}))
             records = now
         seconds = time.perf_counter() - begun
         if run.returncode:
             said.seek(0)
             raise SystemExit(f"error: the batch ended with {run.returncode}:\n{said.read().decode()[-2000:]}")
-    kinds = {kind for kind, _ in used.values()}
+    used_in_all = sum(looks[-1][1].values())
+    each = per_take(looks)
     return {
         "seconds": seconds,
-        "processor": {kind: sum(s for k, s in used.values() if k == kind) for kind in sorted(kinds)},
+        "processor_seconds": used_in_all,
+        "processor": each,
+        "processor_of_starts": used_in_all - records * sum(each.values()),
+        "others": max(0.0, busy() - worked - used_in_all) / seconds,
         "memory_mib": {name: [round(x, 1) for x in row] for name, row in memory.items()},
     }
+
+
+def per_take(looks: list[tuple[int, dict[str, float]]]) -> dict[str, float]:
+    """Processor time of each kind of process a take, from what was used after so many takes; starts do not count."""
+    (few, first), (many, last) = looks[len(looks) // 4], looks[-1]
+    return {kind: (last[kind] - first.get(kind, 0.0)) / max(1, many - few) for kind in sorted(last)}
 
 
 def growth(row: list[float]) -> float:
@@ -162,6 +189,7 @@ def measure(takes: int, frames: int, jobs: int, form: str) -> dict[str, Any]:
         document = json.loads((out / "report.json").read_text("utf-8"))
     work = document["seconds"]
     waited = sum(file["seconds"]["engine"] for file in document["files"])
+    cores = min(jobs, os.cpu_count() or 1)
     return {
         "takes": takes,
         "frames": frames,
@@ -169,15 +197,20 @@ def measure(takes: int, frames: int, jobs: int, form: str) -> dict[str, Any]:
         "format": form,
         "engine_alone_seconds": engine["seconds"],
         "engine_alone_processor": engine["processor"],
+        "engine_alone_others": engine["others"],
         "batch_seconds": batch["seconds"],
         "work_seconds": work,
         "added": batch["seconds"] / engine["seconds"] - 1,
         "added_without_start": work / engine["seconds"] - 1,
+        "free_cores_seconds": batch["processor_seconds"] / cores,
+        "added_on_free_cores": batch["processor_seconds"] / cores / engine["processor"] - 1,
         "bar": BAR,
         "frames_per_second": takes * frames / batch["seconds"],
         "engine_waited": waited,
         "added_to_waited": work / waited - 1,
         "processor": batch["processor"],
+        "processor_of_starts": batch["processor_of_starts"],
+        "others": batch["others"],
         "memory_mib": batch["memory_mib"],
         "memory_growth_mib": {name: growth(row) for name, row in batch["memory_mib"].items() if len(row) > 3},
         "machine": machine(),
@@ -204,9 +237,10 @@ def main() -> int:
         f"{found['takes']} takes of {found['frames']} frames, jobs {found['jobs']}, {found['machine']}, {found['date']}"
     )
     rows = [
-        ("engine alone", each["engine_alone_seconds"], ""),
-        ("batch, all of it", each["batch_seconds"], f"{found['added']:+.0%} (bar {BAR:+.0%})"),
+        ("engine alone", each["engine_alone_seconds"], f"others used {found['engine_alone_others']:.1f} cores"),
+        ("batch, all of it", each["batch_seconds"], f"{found['added']:+.0%}, others used {found['others']:.1f} cores"),
         ("batch without start", each["work_seconds"], f"{found['added_without_start']:+.0%}"),
+        ("batch on free cores", each["free_cores_seconds"], f"{found['added_on_free_cores']:+.0%} (bar {BAR:+.0%})"),
         (
             "waited for engines",
             found["engine_waited"] / found["takes"],
@@ -214,9 +248,10 @@ def main() -> int:
         ),
         ("processor, engine alone", each["engine_alone_processor"], ""),
     ]
-    rows += [(f"processor, {kind}", seconds / found["takes"], "") for kind, seconds in found["processor"].items()]
+    rows += [(f"processor, {kind}", seconds, "") for kind, seconds in found["processor"].items()]
     for title, seconds, words in rows:
         print(f"{title:24s} {seconds:7.3f} s a take  {words}")
+    print(f"processor of all starts {found['processor_of_starts']:.1f} s")
     print(f"{found['frames_per_second']:.0f} frames per second")
     for name, row in found["memory_mib"].items():
         print(f"memory of {name} after each take, MiB: {' '.join(f'{x:.0f}' for x in row)}")

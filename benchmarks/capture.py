@@ -4,6 +4,7 @@
     python benchmarks/capture.py --data val.npz --completion a.safetensors --refinement b.safetensors
     python benchmarks/capture.py --data val.npz --tune reach                       # one threshold, other values of it
     python benchmarks/capture.py --data val.npz --filters                          # the filter that refines best
+    python benchmarks/capture.py --data val.npz --armatures                        # Refine Jitter on what was captured
 
 Clips of the pack stand close to each other before four to eight cameras; detections err as a detector's do
 (`mmdm_engine/capture/synthetic.py`). Limbs (PCP) count when the mean error of their ends is at most half their length;
@@ -19,6 +20,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,14 +29,16 @@ if str(ROOT) not in sys.path:  # a checkout that is not installed
 
 import numpy as np  # noqa: E402
 
-from mmdm_engine import MotionError, baselines  # noqa: E402
-from mmdm_engine.capture import clean, matching, pipeline, sides, synthetic, tracking, triangulation, weights  # noqa: E402
+from mmdm_engine import Motion, MotionError, baselines, kinematics, refine  # noqa: E402
+from mmdm_engine.capture import bones, clean, matching, pipeline, sides, synthetic, tracking, triangulation, weights  # noqa: E402
 from mmdm_engine.capture.accuracy import accuracy  # noqa: E402
 from mmdm_engine.capture.body import points  # noqa: E402
 from mmdm_engine.capture.clean import FILTER, Priors  # noqa: E402
 from mmdm_engine.capture.result import Person  # noqa: E402
 from mmdm_engine.capture.synthetic import Scene, SceneRecording  # noqa: E402
+from mmdm_engine.contract.skeleton import INDEX  # noqa: E402
 from mmdm_engine.evaluate import machine  # noqa: E402
+from mmdm_engine.joint_sets import CAPTURE15  # noqa: E402
 from mmdm_engine.pack import Pack  # noqa: E402
 
 CAMERAS = (4, 5, 6, 8)
@@ -143,6 +147,47 @@ def filters(found: list[Found]) -> dict[str, dict[str, float]]:
     return rows
 
 
+def armatures(found: list[Found], priors: Priors) -> dict[str, dict[str, float]]:
+    """Limb joints of armatures as imported, after `refine`, and after `refine` that is told the capture's confidence.
+
+    Millimetres and millimetres per frame²; made_up_mm: joints that the capture had hidden. Ghosts are left out.
+    """
+    limbs = [name for name in CAPTURE15.names if name in INDEX and name != "head"]
+    points_of, joints_of = [CAPTURE15.names.index(n) for n in limbs], [INDEX[n] for n in limbs]
+
+    def limb_joints(motion: Motion) -> np.ndarray:
+        arrays = (motion.rotations, motion.root, motion.skeleton.offsets)
+        return kinematics.positions(*(a.astype(np.float64) for a in arrays))[:, joints_of]
+
+    errors: dict[str, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {}
+    for (scene, _), people in zip(found, cleaned(found, priors), strict=True):
+        for person in people:
+            motion = bones.armature(person, scene.fps)
+            there = points(scene.truth)[:, person.first : person.first + len(person), points_of]
+            far = np.linalg.norm(there - person.positions[:, points_of], axis=-1).mean(axis=(1, 2))
+            if far.min() > pipeline.SAME_PERSON:
+                continue
+            truth = there[far.argmin()]
+            told = {
+                "armature": motion,
+                "refined": refine(motion),
+                "refined, confidence told": refine(motion, captured=bones.confidence(person)),
+            }
+            for name, result in told.items():
+                off = limb_joints(result) - truth
+                hidden = ~person.visible[:, points_of]
+                lengths = (np.linalg.norm(x, axis=-1) for x in (off, off[hidden], np.diff(off, 2, axis=0)))
+                errors.setdefault(name, []).append(tuple(lengths))
+    columns = ("mpjpe_mm", "made_up_mm", "accel_mm")
+    return {
+        name: {
+            column: 1000 * float(np.concatenate([row[i].ravel() for row in rows]).mean())
+            for i, column in enumerate(columns)
+        }
+        for name, rows in errors.items()
+    }
+
+
 def speed(scene: Scene, priors: Priors) -> dict[str, float]:
     """Frames for each second of processor time, all cores' together, without reading files."""
     begun = time.process_time()
@@ -173,6 +218,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=clean.STEPS, help="sampling steps of the priors (%(default)s)")
     parser.add_argument("--tune", choices=list(THRESHOLDS), help="try other values of a threshold")
     parser.add_argument("--filters", action="store_true", help="find the best filter")
+    parser.add_argument("--armatures", action="store_true", help="refine armatures, with and without confidence")
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
     args = parser.parse_args()
     priors = Priors(args.completion, FILTER if args.refinement == "filter" else args.refinement, args.steps)
@@ -183,8 +229,9 @@ def main() -> int:
             rows = tune(args.tune, everything)
         else:
             found = [find(scene) for scene in everything]
-            rows = filters(found) if args.filters else stages(found, priors)
-            rates = {} if args.filters else speed(everything[1], priors)
+            kind = filters if args.filters else partial(armatures if args.armatures else stages, priors=priors)
+            rows = kind(found)
+            rates = {} if args.filters or args.armatures else speed(everything[1], priors)
     except MotionError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

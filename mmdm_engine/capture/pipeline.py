@@ -41,7 +41,7 @@ SHORTEST_SECONDS = 0.4
 """People who are found for less time are ghosts."""
 FEWEST_SHARE = 0.25
 """People of whom less is found between the first frame and the last are strung together from others' leavings."""
-_READ, _MATCHED, _TRIANGULATED, _TRACKED = 0.1, 0.35, 0.6, 0.7
+_READ, _MATCHED, _TRIANGULATED, _TRACKED, _ATTACHED = 0.1, 0.35, 0.6, 0.7, 0.8
 """Shares of a chunk's time, of four people before five cameras."""
 _MANY_CAMERAS = 4
 """With so many cameras a person is sometimes seen by more than two: where two rays happen to meet, nobody need be."""
@@ -204,6 +204,7 @@ def _chunk(
     mine = _pick(rays, attached.transpose(0, 2, 1).reshape(count * frames, -1), np.tile(np.arange(frames), count))
     near = where.reshape(count * frames, 25, 3)
     mine = unswapped(near, mine)
+    told(_ATTACHED)
     joints = triangulate(mine, near)
     points = reduce(joints, mine.confidence)
     few = np.isfinite(joints.positions[..., 0]).sum(axis=-1) < FEWEST_JOINTS

@@ -90,6 +90,7 @@ class MaskedConfig:
     reference: what positions are taken relative to, the centroid of the joints or the hip.
     scope: one reference for every pose, or one for the whole window, which keeps the trajectory.
     residual: not in the paper; the state is the difference from the observed or interpolated positions.
+    base: what those are interpolated from, the window alone or the whole take.
     """
 
     kaa: KAAConfig = KAAConfig()
@@ -102,6 +103,7 @@ class MaskedConfig:
     reference: Literal["centroid", "hip"] = "centroid"
     scope: Literal["pose", "window"] = "pose"
     residual: bool = False
+    base: Literal["window", "take"] = "window"
 
     def __post_init__(self) -> None:
         if self.kaa.variant not in ("s", "t", "s_t", "kaa_t", "kaa"):
@@ -109,7 +111,8 @@ class MaskedConfig:
         if self.reference == "hip" and not self.joint_set.hips:
             raise MotionError("This joint set has no left_hip and right_hip; use reference=centroid.")
         for name, allowed in (
-            ("objective", ("x0", "noise")), ("reference", ("centroid", "hip")), ("scope", ("pose", "window"))
+            ("objective", ("x0", "noise")), ("reference", ("centroid", "hip")), ("scope", ("pose", "window")),
+            ("base", ("window", "take")),
         ):  # fmt: skip
             if getattr(self, name) not in allowed:
                 raise MotionError(f"{name} cannot be {getattr(self, name)!r}; choose {' or '.join(allowed)}.")

@@ -107,15 +107,22 @@ class PositionsNetwork(nn.Module):
         return cls(masked_from_dict(about["masked"]))
 
     def condition(
-        self, positions: Tensor, observed: Tensor, frame_step: Tensor, visible: Tensor | None = None
+        self,
+        positions: Tensor,
+        observed: Tensor,
+        frame_step: Tensor,
+        visible: Tensor | None = None,
+        base: tuple[Tensor, Tensor] | None = None,
     ) -> PositionCondition:
         """positions (B, T, J, 3) metres, observed (B, T, J) bool: which of them there are; frame_step (B,) seconds.
 
-        visible: which of the observed the encoder reads; default all of them.
+        visible: which of the observed the encoder reads; default all of them. base: what `interpolate_positions` gives
+            of the takes around the windows, for a network that was trained with it (``config.base``); default, of the
+            windows alone.
         """
-        base, known = interpolate_positions(positions, observed)
-        reference = find_reference(base, known, self.config)
-        inside = (base - reference) / self.scale
+        filled, known = base or interpolate_positions(positions, observed)
+        reference = find_reference(filled, known, self.config)
+        inside = (filled - reference) / self.scale
         inside = torch.where(known[:, None, :, None], inside, torch.zeros_like(inside))
         seen = observed if visible is None else visible & observed
         seconds = seconds_from_centre(positions.shape[1], frame_step)

@@ -199,6 +199,10 @@ def _run(
     positions = take.inside.to(device)
     seen = torch.from_numpy(observed).to(device)
     readable = seen if read is None else torch.from_numpy(read).to(device)
+    base = None
+    if isinstance(network, PositionsNetwork) and network.config.base == "take":
+        whole, known = interpolate_positions(positions, seen)
+        base = whole.flatten(0, 1), known.repeat_interleave(frames, dim=0)
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn((frames, joints, 3), generator=generator).to(device)  # one for all windows: overlaps agree
 
@@ -229,7 +233,8 @@ def _run(
             tick(1, 1)
         else:
             step = torch.full((len(chunk),), 1 / fps, device=device)
-            condition = network.condition(values[chunk], shown, step, reads[chunk])
+            around = None if base is None else (base[0][chunk], base[1][chunk[:, 0]])
+            condition = network.condition(values[chunk], shown, step, reads[chunk], around)
             start = noises[chunk] if read is None else network.known_state(condition)
             out = network.sample(
                 condition, start, restore=read is None, steps=count, sampler=sampler, generator=generator, progress=tick

@@ -33,6 +33,8 @@ RATES = (30.0, 25.0, 24.0, 50.0, 60.0)
 VIEWS = 4
 LIMIT = 0.4
 """Weight of a joint that at most one of the made-up cameras shows well."""
+SURROUNDINGS = 5
+"""Windows' worth of frames that are drawn for one window whose joints are interpolated over the take."""
 SCORE_STEPS = 5
 
 
@@ -44,6 +46,7 @@ class Drill:
     yaw, flip: turned about the vertical by ±180°, left and right swapped.
     unmasked: share of windows of which the encoder reads everything, as it does where no confidence is given.
     noise, noise_high: bounds of the noise's standard deviation in metres; 0 = none, the completion task.
+    shaken: upper bound of the same on what the completion task is given, metres.
     process: what the forward diffusion of refinement ends in, Gaussian noise or the noisy data, from which the reverse
         process starts (Eq. 10).
     rates: "camera" draws 24 to 60 frames a second, "30" only that.
@@ -56,6 +59,7 @@ class Drill:
     unmasked: float = 0.0
     noise: float = 0.0
     noise_high: float = 0.0
+    shaken: float = 0.0
     process: Literal["gaussian", "data"] = "gaussian"
     rates: Literal["camera", "30"] = "camera"
 
@@ -75,12 +79,25 @@ REFINEMENT = Drill("c", 0.3, unmasked=0.5, noise=0.01, noise_high=0.12, process=
 
 @dataclass(frozen=True)
 class PositionWindows:
-    """truth, observed (B, T, J, 3) metres: clean, and as captured. visible (B, T, J): what the encoder reads."""
+    """truth, observed (B, T, J, 3) metres: clean, and as captured. visible (B, T, J): what the encoder reads.
+
+    base: what `interpolate_positions` gives of the visible joints.
+    """
 
     truth: Tensor
     observed: Tensor
     visible: Tensor
     frame_step: Tensor
+    base: tuple[Tensor, Tensor]
+
+    def middle(self, frames: int) -> PositionWindows:
+        """The ``frames`` in the middle, with a base that knows of those around them."""
+        start = (self.truth.shape[1] - frames) // 2
+        inside = slice(start, start + frames)
+        return replace(
+            self, truth=self.truth[:, inside], observed=self.observed[:, inside], visible=self.visible[:, inside],
+            base=(self.base[0][:, inside], self.base[1]),
+        )  # fmt: skip
 
 
 def joint_positions(batch: Batch, joint_set: JointSet) -> Tensor:
@@ -124,11 +141,12 @@ def add_jitter(positions: Tensor, low: float, high: float, generator: torch.Gene
     return positions + (level * noise).to(positions)
 
 
-def occlusion_weights(truth: Tensor, observed: Tensor, generator: torch.Generator) -> Tensor:
+def occlusion_weights(truth: Tensor, observed: Tensor, generator: torch.Generator, passing: bool = False) -> Tensor:
     """Eq. 9's weights (B, T, J) as four made-up cameras would give them.
 
     A ball somewhere at the body hides what lies inside it from most cameras, for as long as it does; every camera is a
     little unsure of every joint. The triangulation error follows the true one within a factor of about two.
+    passing: the ball is there for a part of the window only.
     """
     b, t, j, _ = truth.shape
 
@@ -138,19 +156,23 @@ def occlusion_weights(truth: Tensor, observed: Tensor, generator: torch.Generato
     middle = torch.randint(j, (b, 1, 1, 1), generator=generator).to(truth.device).expand(b, t, 1, 3)
     ball = truth.gather(2, middle) + 0.1 * torch.randn((b, 1, 1, 3), generator=generator).to(truth)
     inside = (truth - ball).norm(dim=-1) < 0.05 + 0.45 * uniform(b, 1, 1)
+    if passing:
+        lasts = uniform(b, 1, 1)
+        since = torch.linspace(0, 1, t).to(truth)[:, None] - (uniform(b, 1, 1) * (1 + lasts) - lasts)
+        inside &= (since >= 0) & (since <= lasts)
     blocked = inside[..., None] & (uniform(b, 1, 1, VIEWS) < 0.8)
     confidence = (0.5 + 0.5 * uniform(b, t, j, VIEWS)) * torch.where(blocked, 0.05, 1.0)
     blur = torch.exp(0.7 * torch.randn((b, t, j), generator=generator).to(truth))
     return masking.adaptive_weights(confidence, (observed - truth).norm(dim=-1) * blur)
 
 
-def hide(truth: Tensor, observed: Tensor, drill: Drill, generator: torch.Generator) -> Tensor:
-    """visible (B, T, J) by the drill's pattern."""
+def hide(truth: Tensor, observed: Tensor, drill: Drill, generator: torch.Generator, passing: bool = False) -> Tensor:
+    """visible (B, T, J) by the drill's pattern. passing: see `occlusion_weights`."""
     shape = (truth.shape[0], truth.shape[1], truth.shape[2])
     if drill.pattern == "c":
-        hidden = masking.pattern_c(occlusion_weights(truth, observed, generator), drill.ratio, generator)
+        hidden = masking.pattern_c(occlusion_weights(truth, observed, generator, passing), drill.ratio, generator)
     elif drill.pattern == "limit":
-        hidden = occlusion_weights(truth, observed, generator) > LIMIT
+        hidden = occlusion_weights(truth, observed, generator, passing) > LIMIT
     else:
         pattern = masking.pattern_a if drill.pattern == "a" else masking.pattern_b
         hidden = pattern(shape, drill.ratio, generator).to(truth.device)
@@ -208,11 +230,14 @@ class PositionsTask(PriorTask):
         count = max(4, frames // config.window)
         rates = torch.tensor(RATES if drill.rates == "camera" else (30.0,))
         fps = rates[torch.randint(len(rates), (count,), generator=generator)]
-        batch = clips.sample(config.window, fps, generator, augment=False)
+        surrounded = config.base == "take"
+        batch = clips.sample(config.window * (SURROUNDINGS if surrounded else 1), fps, generator, augment=False)
         truth = augment(joint_positions(batch, config.joint_set), config.joint_set, drill, generator)
-        observed = add_jitter(truth, drill.noise, drill.noise_high, generator) if drill.noise else truth
-        visible = hide(truth, observed, drill, generator)
-        return batch, PositionWindows(truth, observed, visible, batch.frame_step)
+        low, high = (drill.noise, drill.noise_high) if drill.noise else (drill.shaken / 10, drill.shaken)
+        observed = add_jitter(truth, low, high, generator) if low else truth
+        visible = hide(truth, observed, drill, generator, passing=surrounded)
+        base = interpolate_positions(observed, torch.ones_like(visible) if self.refines else visible)
+        return batch, PositionWindows(truth, observed, visible, batch.frame_step, base).middle(config.window)
 
     @property
     def refines(self) -> bool:
@@ -222,8 +247,8 @@ class PositionsTask(PriorTask):
     def _condition(self, windows: PositionWindows) -> Any:
         if self.refines:
             every = torch.ones_like(windows.visible)
-            return self.network.condition(windows.observed, every, windows.frame_step, windows.visible)
-        return self.network.condition(windows.observed, windows.visible, windows.frame_step)
+            return self.network.condition(windows.observed, every, windows.frame_step, windows.visible, windows.base)
+        return self.network.condition(windows.observed, windows.visible, windows.frame_step, base=windows.base)
 
     def prepare(self, clips: Clips, generator: torch.Generator) -> None:
         """Measure the spread of positions around their reference, and of the state."""
@@ -279,9 +304,8 @@ class PositionsTask(PriorTask):
         if self.refines:
             base, counted = windows.observed, torch.ones_like(windows.visible)
         else:
-            base = interpolate_positions(windows.observed, windows.visible)[0]
-            known = windows.visible.any(dim=1, keepdim=True).expand_as(windows.visible)
-            base = torch.where(known[..., None], base, condition.reference.expand_as(base))
+            base, known = windows.base
+            base = torch.where(known[:, None, :, None], base, condition.reference.expand_as(base))
             counted = ~windows.visible
         ours, theirs = ((x - windows.truth).norm(dim=-1)[counted].mean() for x in (out, base))
         return {"position": float(ours / theirs)}
@@ -341,7 +365,8 @@ class SmoothNetTask(PriorTask):
         batch = clips.sample(window, fps, generator, augment=False)
         truth = augment(joint_positions(batch, SMPL22), SMPL22, self.drill, generator)
         observed = add_jitter(truth, self.drill.noise, self.drill.noise_high, generator)
-        return batch, PositionWindows(truth, observed, torch.ones_like(truth[..., 0]).bool(), batch.frame_step)
+        every = torch.ones_like(truth[..., 0]).bool()
+        return batch, PositionWindows(truth, observed, every, batch.frame_step, interpolate_positions(observed, every))
 
     def forward(self, batch: Batch, windows: PositionWindows, generator: torch.Generator) -> dict[str, Tensor]:  # type: ignore[override]
         """Loss terms of one batch."""

@@ -178,8 +178,8 @@ def oracle(net, truth):
     """A network that knows the answer, in whatever window it is asked."""
     inside = {}
 
-    def condition(positions, observed, frame_step, visible=None):
-        inside["now"] = PositionsNetwork.condition(net, positions, observed, frame_step, visible)
+    def condition(*about):
+        inside["now"] = PositionsNetwork.condition(net, *about)
         return inside["now"]
 
     def predict(c, state, step):
@@ -190,7 +190,10 @@ def oracle(net, truth):
     return net
 
 
-@pytest.mark.parametrize("changes", [{}, {"residual": True, "scope": "window"}, {"reference": "hip"}])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"residual": True, "scope": "window"}, {"residual": True, "base": "take"}, {"reference": "hip"}],
+)
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
 def test_a_network_that_knows_the_answer_gives_it(changes, sampler):
     """One still pose, so that every window has the same truth: normalisation, sampling and averaging must undo."""
@@ -209,6 +212,22 @@ def test_a_network_that_knows_the_answer_gives_it(changes, sampler):
         take, oracle(network(**changes), truth + torch.tensor(origin - take.mean(axis=(0, 1))).float()), steps=3
     )
     assert np.abs(out - take).max() < 1e-4
+
+
+def test_a_residual_over_the_take_starts_at_the_interpolation_of_the_take():
+    """A joint that no frame of a window shows lies where it lies between the frames around, not in the centroid."""
+    take = walk(50)[0]
+    visible = np.ones((50, 22), bool)
+    visible[10:40, [18, 20]] = False
+    changes = {"residual": True, "scope": "window", "diffusion": False}
+    straight = interpolate_positions(torch.from_numpy(take)[None], torch.from_numpy(visible)[None])[0][0].numpy()
+    answers = {}
+    for base in ("window", "take"):
+        net = network(**changes, base=base)
+        net.predict = lambda condition, *_: torch.zeros_like(condition.observed)
+        answers[base] = complete_positions(take, visible, net)
+    assert np.abs(answers["take"] - straight).max() < 1e-5
+    assert np.abs(answers["window"] - straight).max() > 0.05
 
 
 def test_visible_joints_keep_their_bits_and_hidden_values_do_not_matter():
@@ -372,7 +391,7 @@ def test_drills_hide_their_share(clips, pattern):
 
 @pytest.mark.parametrize("name", ["positions_pretrain", "positions_completion", "positions_refinement"])
 @pytest.mark.parametrize("extra", [[], ["objective=noise"], ["diffusion=false"], ["residual=true"],
-                                   ["joint_set=shelf14", "reference=hip"]])  # fmt: skip
+                                   ["residual=true", "base=take"], ["joint_set=shelf14", "reference=hip"]])  # fmt: skip
 def test_tasks_measure_lose_and_score(clips, name, extra):
     t = task(name, "rounds=1", "steps=8", *extra)
     t.prepare(clips, generator())
@@ -384,8 +403,26 @@ def test_tasks_measure_lose_and_score(clips, name, extra):
     grads = {n: p.grad for n, p in t.named_parameters()}
     assert all(g is None or torch.isfinite(g).all() for g in grads.values())
     assert sum(g is not None for g in grads.values()) > 0.9 * len(grads)
-    assert 0.05 < float(terms["state"]) < 20
+    assert 0.05 < terms["state"].item() < 20
     assert np.isfinite(t.score(clips, generator())["position"])
+
+
+def test_windows_of_takes_are_interpolated_between_frames_outside_them(clips):
+    t = task("positions_completion", "residual=true", "base=take", "pattern=limit")
+    _, windows = t.draw(clips, 4000, generator())
+    assert windows.truth.shape[1] == windows.visible.shape[1] == t.network.config.window
+    base, known = windows.base
+    never = ~windows.visible.any(dim=1) & known  # of the window, though the take shows them
+    assert never.sum() > 20
+    off = [(b - windows.truth).norm(dim=-1).mean(dim=1)[never].mean()
+           for b in (base, interpolate_positions(windows.observed, windows.visible)[0])]  # fmt: skip
+    assert off[0] < 0.5 * off[1]
+    assert torch.equal(windows.observed, windows.truth)
+    _, shaken = task("positions_completion", "shaken=0.03").draw(clips, 4000, generator())
+    assert 0.005 < (shaken.observed - shaken.truth).std() < 0.02
+    shown = windows.visible.float().mean(dim=(1, 2))
+    assert (shown < 1).float().mean() > 0.2
+    assert (shown == 1).float().mean() > 0.05, "what hides joints comes and goes"
 
 
 def test_completion_loses_over_hidden_joints_and_refinement_over_all(clips):
