@@ -18,12 +18,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from worker_support import ROOT, worker_python
 
 from mmdm_engine import bvh
 
 dukpy = pytest.importorskip("dukpy", reason="needs dukpy, a JavaScript engine; pip install dukpy")
 
+ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "farm" / "mmdm_cleanup.js"
 INTERFACE = """
 "use strict";
@@ -174,7 +174,7 @@ def carry_out(task: dict, blender: Path) -> None:
         assert all(isinstance(word, str) for word in given["args"])
         opened = [given["blendfile"]] if given["blendfile"] else []
         words = [given["exe"], *shlex.split(given["exeArgs"]), *given["argsBefore"], *opened, *given["args"]]
-        environment = {**os.environ, "MMDM_PYTHON": worker_python(), "OMP_NUM_THREADS": "1"}
+        environment = {"MMDM_PYTHON": sys.executable, **os.environ, "OMP_NUM_THREADS": "1"}
         ended = subprocess.run(words, env=environment, cwd="/", capture_output=True, text=True, timeout=170)
         assert ended.returncode == 0, ended.stdout + ended.stderr
 
