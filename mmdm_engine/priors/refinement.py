@@ -30,6 +30,8 @@ RAMP = 0.12
 """Seconds over which the correction fades in at a border inside the take."""
 CALM = Filter("gaussian", {"sigma": 0.07}, {"sigma": 0.07})
 """The filter for shake that the prior has left; of 0.05, 0.07 and 0.1 s the best on jitter put into training clips."""
+CAPTURED_SECONDS = 0.1
+"""Deviation of the filter over a capture's confidence, which flickers; corrections that flicker with it would shake."""
 FAST_SMOOTHING = 0.5 / TOP_RATE
 """Standard deviation, seconds, of the filter before decimation of takes above the top rate."""
 
@@ -63,7 +65,8 @@ def refine(
         found = quality.detect(motion)
         confidence, lost = found.confidence, found.lost()
     if captured is not None:
-        confidence = np.minimum(_shares(confidence, len(motion)), _shares(captured, len(motion)))
+        sure = gaussian_filter1d(_shares(captured, len(motion)), CAPTURED_SECONDS * motion.fps, axis=0, mode="nearest")
+        confidence = np.minimum(_shares(confidence, len(motion)), sure)
     weight = _weights(motion, start, stop, strength, joints, confidence)
     if not weight.any():
         return motion

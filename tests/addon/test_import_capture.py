@@ -415,9 +415,10 @@ def test_refine_jitter_changes_what_is_doubted_and_not_what_the_animator_vouches
     doubted = moved_by_refine()
     raise_confidence(armature)
     vouched = moved_by_refine()
+    unseen = slice(UNSEEN.start + 3, UNSEEN.stop - 3)  # doubt comes and goes softly
     seen = np.delete(doubted, range(UNSEEN.start, UNSEEN.stop))
-    assert doubted[UNSEEN].mean() > 1.5 * seen.mean()
-    assert doubted[UNSEEN].mean() > 0.003
+    assert doubted[unseen].mean() > 1.5 * seen.mean()
+    assert doubted[unseen].mean() > 0.003
     assert vouched.max() < 1e-4
 
 

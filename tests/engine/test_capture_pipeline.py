@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from test_capture import write_detections, write_forms
 
+from benchmarks import capture as benchmark
 from benchmarks import shelf
 from mmdm_engine import MotionError, bvh, cli, kinematics
 from mmdm_engine.capture import bones, clean, files, pipeline, synthetic
@@ -359,6 +360,14 @@ def test_fifteen_points_of_a_scene_are_those_the_priors_were_trained_on(pack):
 
 
 # --- the benchmark --------------------------------------------------------------------------------------------------
+
+
+def test_refine_gains_by_the_captures_confidence(scenes, found):
+    everybody = [(scene, people) for scene, (people, _) in zip(scenes, found, strict=True)]
+    rows = benchmark.armatures(everybody, Priors())
+    plain, blind, told = (rows[name] for name in ("armature", "refined", "refined, confidence told"))
+    assert told["mpjpe_mm"] < min(plain["mpjpe_mm"], blind["mpjpe_mm"]) < 30
+    assert told["accel_mm"] < 1.2 * plain["accel_mm"], "confidence flickers, its corrections do not"
 
 
 def test_shelf_stands_at_its_bar(data, capsys, tmp_path, monkeypatch):
