@@ -201,7 +201,6 @@ def _record(
     engine: Engine,
 ) -> dict[str, Any]:
     original = work.take.motion
-    scale = _metres(original)
     record: dict[str, Any] = {
         "armature": work.armature.name,
         "action": work.armature.animation_data.action.name,
@@ -212,9 +211,7 @@ def _record(
         "changed_frames": int(changed.any(axis=1).sum()),
         "filled": work.filled,
         "completed": work.completed,
-        "largest": evidence.largest(original, cleaned, work.frames, scale),
-        "curves": evidence.curves(original, cleaned, work.frames),
-        "pictures": evidence.pictures(original, cleaned, work.frames, scale),
+        **evidence.show(original, cleaned, work.frames, _metres(original)),
         "notes": list(dict.fromkeys(work.notes)),
         "engine_seconds": round(engine.seconds, 3),
     }

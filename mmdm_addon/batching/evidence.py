@@ -20,20 +20,28 @@ UNSEEN = 1e-3
 """Degrees of change that no curve needs to show."""
 
 
+def show(before: Motion, after: Motion, frames: np.ndarray, scale: float) -> dict[str, Any]:
+    """``largest``, ``curves`` and ``pictures`` of a record. scale: metres per unit of the motions."""
+    turned = np.degrees(rot.angle(before.rotations.astype(np.float64), after.rotations.astype(np.float64)))
+    places = _positions(before), _positions(after)
+    moved = 100 * scale * np.linalg.norm(places[1] - places[0], axis=-1)
+    return {
+        "largest": _largest(turned, moved, frames),
+        "curves": _curves(before, after, frames, turned),
+        "pictures": _pictures(before, *places, frames, moved, scale),
+    }
+
+
 def _positions(motion: Motion) -> np.ndarray:
     offsets = motion.skeleton.offsets.astype(np.float64)
     return kinematics.positions(motion.rotations.astype(np.float64), motion.root.astype(np.float64), offsets)
 
 
-def _turned(before: Motion, after: Motion) -> np.ndarray:
-    """(T, 22) degrees."""
-    return np.degrees(rot.angle(before.rotations.astype(np.float64), after.rotations.astype(np.float64)))
+def _largest(turned: np.ndarray, moved: np.ndarray, frames: np.ndarray) -> dict[str, Any]:
+    """The largest turn and the largest way of a joint, each with joint and frame.
 
-
-def largest(before: Motion, after: Motion, frames: np.ndarray, scale: float) -> dict[str, Any]:
-    """The largest turn and the largest way of a joint, each with joint and frame."""
-    turned = _turned(before, after)
-    moved = 100 * scale * np.linalg.norm(_positions(after) - _positions(before), axis=-1)
+    turned: (T, 22) degrees. moved: (T, 22) centimetres.
+    """
     (t, j), (u, k) = (np.unravel_index(int(x.argmax()), x.shape) for x in (turned, moved))
     return {
         "degrees": round(float(turned[t, j]), 3), "degrees_joint": JOINTS[j], "degrees_frame": float(frames[t]),
@@ -42,9 +50,8 @@ def largest(before: Motion, after: Motion, frames: np.ndarray, scale: float) -> 
     }  # fmt: skip
 
 
-def curves(before: Motion, after: Motion, frames: np.ndarray) -> list[dict[str, Any]]:
+def _curves(before: Motion, after: Motion, frames: np.ndarray, turned: np.ndarray) -> list[dict[str, Any]]:
     """The joints that changed most, as degrees of turn about the axis they turn about most."""
-    turned = _turned(before, after)
     order = np.argsort(-turned.max(axis=0))[:CURVES]
     found = []
     for j in order:
@@ -75,14 +82,16 @@ def _rows(change: np.ndarray) -> np.ndarray:
     return np.unique([0, *most, len(change) - 1])
 
 
-def pictures(before: Motion, after: Motion, frames: np.ndarray, scale: float) -> list[dict[str, Any]]:
+def _pictures(
+    motion: Motion, a: np.ndarray, b: np.ndarray, frames: np.ndarray, moved: np.ndarray, scale: float
+) -> list[dict[str, Any]]:
     """The frames in which joints moved most, apart from each other: bones as lines in centimetres.
 
-    before, after: [x0, y0, x1, y1] per bone, y upwards.
+    a, b: (T, 22, 3) places before and after. moved: (T, 22) centimetres. In what is returned, before and after are
+    [x0, y0, x1, y1] per bone, y upwards.
     """
-    a, b = _positions(before), _positions(after)
-    moved = 100 * scale * np.linalg.norm(b - a, axis=-1).max(axis=1)
-    apart = max(1, round(APART * before.fps))
+    moved = moved.max(axis=1)
+    apart = max(1, round(APART * motion.fps))
     left = moved.copy()
     found: list[dict[str, Any]] = []
     while len(found) < PICTURES and left.max() > UNSEEN:
@@ -94,8 +103,8 @@ def pictures(before: Motion, after: Motion, frames: np.ndarray, scale: float) ->
             {
                 "frame": float(frames[t]),
                 "centimetres": round(float(moved[t]), 2),
-                "before": _lines(a[t] - centre, heading, scale, before.skeleton.exists),
-                "after": _lines(b[t] - centre, heading, scale, before.skeleton.exists),
+                "before": _lines(a[t] - centre, heading, scale, motion.skeleton.exists),
+                "after": _lines(b[t] - centre, heading, scale, motion.skeleton.exists),
             }
         )
     return sorted(found, key=lambda picture: picture["frame"])

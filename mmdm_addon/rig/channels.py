@@ -31,13 +31,11 @@ def to_quaternion(values: np.ndarray, mode: str) -> np.ndarray:
         axis = np.where(length > 0, axis / np.where(length > 0, length, 1), 0.0)
         half = values[:, :1] / 2
         return np.where(length > 0, np.concatenate([np.cos(half), axis * np.sin(half)], axis=-1), rot.IDENTITY)
-    q = np.broadcast_to(np.array(rot.IDENTITY), (len(values), 4))
-    for letter in mode:
+    turns = np.zeros((3, len(values), 4))
+    for turn, letter in zip(turns, mode, strict=True):
         at = "XYZ".index(letter)
-        turn = np.zeros((len(values), 4))
         turn[:, 0], turn[:, 1 + at] = np.cos(values[:, at] / 2), np.sin(values[:, at] / 2)
-        q = rot.multiply(turn, q)
-    return q
+    return rot.multiply(turns[2], rot.multiply(turns[1], turns[0]))
 
 
 def from_quaternion(q: np.ndarray, mode: str, anchor: np.ndarray) -> np.ndarray:

@@ -102,7 +102,7 @@ def require_finite_keys(
     shift = nla.shift(armature)
     for (path, _), track in curves.items():
         name = prefixes.get(path[: path.rfind(".") + 1]) if path.startswith("pose.") else armature.name
-        if name is None:
+        if name is None or track.finite.all():
             continue
         times = track.co[:, 0] + shift
         bad = ~track.finite & ~((times < first) | (times > last))
