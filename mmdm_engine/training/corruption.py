@@ -48,7 +48,7 @@ class Gaps(Schedules):
         observed = np.ones((count, FRAMES, 23), bool)
         fps = np.empty(count)
         for mask, n in zip(observed, range(count), strict=True):
-            kind = random.choice(["gap", "keys", "limb", "one_sided", "coarse"], p=[0.6, 0.2, 0.08, 0.08, 0.04])
+            kind = random.choice(["gap", "keys", "limb", "one_sided", "coarse"], p=[0.58, 0.18, 0.08, 0.07, 0.09])
             fps[n] = random.choice(COARSE_FPS if kind == "coarse" else FPS)
             context = max(3, round(CONTEXT * fps[n]))
             at = int(random.integers(context, context + 8))
