@@ -8,8 +8,8 @@ from typing import Generic, TypeVar
 
 import bpy
 
-SHARE = 50
-"""A fact that took t seconds is kept for SHARE times t, so that it takes at most a fiftieth of the time."""
+SHARE = 100
+"""A fact that took t seconds is kept for SHARE times t, so that it takes at most a hundredth of the time."""
 FRESH = 0.1
 """Seconds within which several views are drawn of one change."""
 
