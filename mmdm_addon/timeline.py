@@ -313,7 +313,8 @@ def trusted(keyed: np.ndarray, frames: np.ndarray) -> np.ndarray:
 class PoseKeys:
     """All bone keys of an armature's action.
 
-    bones: bone → its key columns. count: keys in all curves. fingerprint: changes when a key moves.
+    bones: bone → its key columns: those of its own channels, not of custom properties, which are no poses. count: keys
+    in all curves. fingerprint: changes when a key moves.
     """
 
     bones: Mapping[str, BoneKeys]
@@ -321,7 +322,8 @@ class PoseKeys:
     fingerprint: int
 
 
-def _bone_curves(armature: bpy.types.Object) -> list[tuple[str, bpy.types.FCurve]]:
+def _bone_curves(armature: bpy.types.Object) -> list[tuple[str, bool, bpy.types.FCurve]]:
+    """(bone, whether it is a custom property, curve) of all curves with keys."""
     data = armature.animation_data
     if data is None or data.action is None:
         return []
@@ -329,7 +331,8 @@ def _bone_curves(armature: bpy.types.Object) -> list[tuple[str, bpy.types.FCurve
     for curve in compat.curves(data.action, compat.assigned_slot(armature)):
         match = _BONE_PATH.match(curve.data_path)
         if match and len(curve.keyframe_points):
-            found.append((bpy.utils.unescape_identifier(match.group(1)), curve))
+            custom = curve.data_path[match.end() :].startswith("[")
+            found.append((bpy.utils.unescape_identifier(match.group(1)), custom, curve))
     return found
 
 
@@ -339,14 +342,15 @@ def pose_keys(armature: bpy.types.Object) -> PoseKeys:
     frames: dict[str, list[np.ndarray]] = {}
     selected: dict[str, list[np.ndarray]] = {}
     count, fingerprint = 0, 0
-    for bone, curve in _bone_curves(armature):
+    for bone, custom, curve in _bone_curves(armature):
         points = curve.keyframe_points
         co = np.empty(2 * len(points), np.float32)
         points.foreach_get("co", co)
-        flags = np.empty(len(points), bool)
-        points.foreach_get("select_control_point", flags)
-        frames.setdefault(bone, []).append(co[::2].astype(np.float64) + shift)
-        selected.setdefault(bone, []).append(flags)
+        if not custom:
+            flags = np.empty(len(points), bool)
+            points.foreach_get("select_control_point", flags)
+            frames.setdefault(bone, []).append(co[::2].astype(np.float64) + shift)
+            selected.setdefault(bone, []).append(flags)
         count += len(points)
         fingerprint = zlib.crc32(
             co.tobytes(), zlib.crc32(f"{curve.data_path}[{curve.array_index}]".encode(), fingerprint)

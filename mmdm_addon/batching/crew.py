@@ -22,8 +22,8 @@ LOOK = 0.3
 """Seconds between two looks."""
 PATIENCE = 10.0
 """Seconds for members to end by themselves when the run is stopped."""
-NO_ENGINE = 3
-"""Exit status of a member whose engine does not work, so that no file is blamed for it."""
+NO_ENGINE = 79
+"""Exit status of a member whose engine does not work, so that no file is blamed for it; no crash gives that number."""
 
 
 class NoEngineError(Exception):
@@ -44,6 +44,7 @@ class Crew:
     def __init__(self, items: list[Item], ledger: Ledger, settings: Settings, progress: Progress) -> None:
         self._items, self._ledger, self._settings, self._progress = items, ledger, settings, progress
         self._members: list[subprocess.Popen[bytes]] = []
+        self._worked = False  # once one engine has done a file, another that does not start is no reason to give up
 
     def work(self) -> None:
         """Until every file has a record; a member that dies costs the file that it was at, and is replaced.
@@ -60,7 +61,7 @@ class Crew:
                 before, left = left, []
                 for item in before:
                     if record := self._ledger.record(item):
-                        useless = 0
+                        useless, self._worked = 0, True
                         self._progress.end(item.name, record["sentence"])
                     else:
                         left.append(item)
@@ -83,7 +84,7 @@ class Crew:
         useless = 0
         for member in [m for m in self._members if m.poll() is not None]:
             self._members.remove(member)
-            if member.returncode == NO_ENGINE:
+            if member.returncode == NO_ENGINE and not self._worked:
                 raise NoEngineError
             name = self._ledger.at_work(member.pid)
             item = next((i for i in self._items if i.name == name), None)

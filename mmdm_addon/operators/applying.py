@@ -10,6 +10,8 @@ import bpy
 import numpy as np
 
 from .. import compat, nla
+from ..rig import confidence
+from ..rig.binding import RigTake
 from ..rig.write import WriteReport
 
 
@@ -37,6 +39,13 @@ def slot_handle(owner: bpy.types.Object) -> int:
     """Handle of the assigned slot; 0 before Blender 4.4."""
     slot = compat.assigned_slot(owner)
     return slot.handle if slot else 0
+
+
+def trust(armature: bpy.types.Object, report: WriteReport, slot: int, take: RigTake, changed: np.ndarray) -> None:
+    """In a new action, what was made anew, (T, 23) bool of the take's frames, is no longer doubted by its capture."""
+    action = bpy.data.actions[report.action]
+    shift = nla.shift(armature)
+    confidence.trust(action, find_slot(action, slot), take.binding.roles, take.frames, changed, shift)
 
 
 def list_source(armature: bpy.types.Object) -> None:

@@ -187,6 +187,7 @@ class MMDM_OT_fill_gap(jobs.EngineOperator, bpy.types.Operator):
                     assign=index == 0,
                 )
                 reports.insert(0, report)
+                applying.trust(armature, report, slot, fill.take, fill.changed)
             for index, report in enumerate(reports):
                 applying.keep_selection(bpy.data.actions[report.action], slot, source)
                 seed = f", seed {self.seed + index}" if index else ""

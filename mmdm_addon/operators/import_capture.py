@@ -53,17 +53,18 @@ class MMDM_OT_import_capture(jobs.EngineOperator, bpy.types.Operator, ImportHelp
     detections: StringProperty(
         name="Detections",
         description="Folder with a folder or zip of OpenPose JSON for each camera; empty: beside the calibration",
+        options={"SKIP_SAVE"},
     )
     fps: FloatProperty(
         name="Frame Rate",
         description="Frames per second of the cameras; 0: the scene's. One of their frames is one of the scene",
-        default=0, min=0, max=1000,
+        default=0, min=0, max=1000, options={"SKIP_SAVE"},
     )  # fmt: skip
     scale: FloatProperty(
         name="Metres per Unit", description="Of the calibration: 0.001 if it is in millimetres",
         default=1, min=1e-6, max=1e6, precision=3,
     )  # fmt: skip
-    frame_start: IntProperty(name="Start Frame", description="Where the cameras' first frame goes", default=1)
+    frame_start: IntProperty(name="Start Frame", description="Where the cameras' first frame goes", default=1, min=0)
     people: IntProperty(
         name="People", description="So many, those who are seen longest; 0: everybody", default=0, min=0
     )
@@ -102,6 +103,11 @@ class MMDM_OT_import_capture(jobs.EngineOperator, bpy.types.Operator, ImportHelp
         except RuntimeError as error:  # its sentence
             self.report({"ERROR"}, str(error).removeprefix("Error: ").strip())
         return {"CANCELLED"}  # this one has changed nothing, so it is no undo step
+
+    def cancel(self, context: bpy.types.Context) -> None:
+        """Blender's hook: the file browser, which has no job yet, or the job is given up."""
+        if not getattr(self, "_chosen_by_hand", False):
+            super().cancel(context)
 
     def _options(self) -> dict[str, Any]:
         names = ("filepath", "detections", "fps", "scale", "frame_start", "people", "clean", "cameras", "set_scene")

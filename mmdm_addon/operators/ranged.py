@@ -106,6 +106,8 @@ def write_take(
             end=frames[-1],
             style=style,
         )
+        if style == "FILL":
+            applying.trust(armature, report, slot, change.take, change.changed)
         applying.keep_selection(bpy.data.actions[report.action], slot, source)
         applying.list_take(armature, report, slot, detail)
     return applying.sentence(f"{done.capitalize()} {change.span}", [report])

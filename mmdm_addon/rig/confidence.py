@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import bpy
 import numpy as np
 
@@ -48,6 +50,29 @@ def read(armature: bpy.types.Object, roles: RoleMap, frames: np.ndarray) -> np.n
                 values = np.nan_to_num(track.evaluate(frames - nla.shift(armature)), nan=1.0)
                 found[:, INDEX[role]] = np.minimum(found[:, INDEX[role]], np.clip(values, 0, 1))
     return found
+
+
+def trust(
+    action: bpy.types.Action, slot: Any, roles: RoleMap, frames: np.ndarray, changed: np.ndarray, shift: float
+) -> None:
+    """What is made anew is no longer what the cameras missed: set its keys to 1.
+
+    frames: (T,) increasing scene frames. changed: (T, 22 or more) bool, what was made. shift: `nla.shift`.
+    """
+    curves = {curve.data_path: curve for curve in compat.curves(action, slot)}
+    for role, chain in roles.chains.items():
+        times = frames[changed[:, INDEX[role]]] - shift
+        for curve in (curves[_path(bone)] for bone in chain if _path(bone) in curves):
+            if not len(times):
+                continue
+            points = curve.keyframe_points
+            co = np.empty(2 * len(points), np.float32)
+            points.foreach_get("co", co)
+            after = np.clip(np.searchsorted(times, co[::2]), 0, len(times) - 1)
+            near = np.minimum(np.abs(times[after] - co[::2]), np.abs(times[np.maximum(after - 1, 0)] - co[::2])) < 0.5
+            co[1::2][near] = 1
+            points.foreach_set("co", co)
+            curve.update()
 
 
 def _path(bone: str) -> str:

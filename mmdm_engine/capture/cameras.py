@@ -195,6 +195,8 @@ def _camera(
         raise MotionError(f"The focal length of camera {name} in {path} is not positive; calibrate again.")
     u, _, vt = np.linalg.svd(r)  # printed digits leave it a little off
     width_height = None if size is None else (int(size[0]), int(size[1]))  # type: ignore[index]
+    if width_height is not None and min(width_height) <= 0:
+        raise MotionError(f"The image size of camera {name} in {path} is not positive; correct it or leave it out.")
     return Camera(name, k, u @ vt, t, np.pad(d, (0, 8 - len(d))), width_height)
 
 

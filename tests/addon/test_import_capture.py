@@ -21,7 +21,7 @@ from operator_support import curves, ensure_registered, refused, select
 from test_import_motion import in_blender, moved
 from test_jobs import Session
 
-from mmdm_addon import compat, jobs, problems
+from mmdm_addon import compat, jobs, problems, timeline
 from mmdm_addon.engine_link import INDEX, JOINTS, Camera
 from mmdm_addon.operators import detect_problems, import_capture
 from mmdm_addon.operators.import_capture import MMDM_OT_import_capture
@@ -374,6 +374,39 @@ def test_detect_problems_lists_what_the_cameras_did_not_see(imported):
     assert not [p for p in armature.mmdm.problems if p.kind == "unseen"]
 
 
+def test_confidence_keys_are_no_poses(imported):
+    """Where a take is thinned out, what lies between its poses is no pose, though a curve of doubt has keys there."""
+    armature = of_the_arm(imported)
+    for curve in curves(armature):
+        if not curve.data_path.endswith('["mmdm_confidence"]'):
+            for point in reversed(curve.keyframe_points):
+                if point.co.x not in (1, 15, 30, 40):
+                    curve.keyframe_points.remove(point)
+    keys = timeline.pose_keys(armature)
+    assert keys.bones["left_elbow"].frames.tolist() == [1, 15, 30, 40]
+    before = keys.fingerprint
+    raise_confidence(armature)
+    assert timeline.pose_keys(armature).fingerprint != before
+
+
+@pytest.mark.parametrize("tool", ["fill_gap", "complete_bones"])
+def test_what_is_made_anew_is_no_longer_unseen(imported, tool):
+    armature = of_the_arm(imported)
+    bpy.context.view_layer.objects.active = armature
+    bpy.ops.object.mode_set(mode="POSE")
+    select(armature, "left_shoulder", "left_elbow", "left_wrist")
+    source, slot = armature.animation_data.action, compat.assigned_slot(armature)
+    assert getattr(bpy.ops.mmdm, tool)(frame_start=UNSEEN.start, frame_end=UNSEEN.stop + 1) == {"FINISHED"}
+    sure = confidence.read(armature, detect(armature), np.arange(1.0, FRAMES + 1))
+    arm = [INDEX[name] for name in ("left_shoulder", "left_elbow", "left_wrist")]
+    assert (sure[UNSEEN][:, arm] == 1).all()
+    assert (sure[: UNSEEN.start - 1][:, arm] < 1).any(), "frames that were not written are as sure as they were"
+    assert bpy.ops.mmdm.detect_problems() == {"FINISHED"}
+    assert not [p for p in armature.mmdm.problems if p.kind == "unseen"]
+    compat.assign(armature, source, slot)
+    assert (confidence.read(armature, detect(armature), np.arange(1.0, FRAMES + 1))[UNSEEN][:, arm] == 0).all()
+
+
 def test_a_short_moment_is_not_listed_and_a_long_one_is_more_severe():
     sure = np.ones((100, 22))
     sure[10:13, 4] = 0
@@ -456,6 +489,10 @@ def not_a_number(calibration: Path) -> None:
     write_calibration(calibration, rig(), t=[float("nan")] * 3)
 
 
+def no_image(calibration: Path) -> None:
+    write_calibration(calibration, rig(), image_size=[0, 0])
+
+
 def millimetres(calibration: Path) -> None:
     made = [Camera(c.name, c.matrix, c.rotation, c.translation * 1000, c.distortion, c.size) for c in rig()]
     write_calibration(calibration, made)
@@ -501,6 +538,7 @@ BAD = {
     no_json: ["is not a calibration that can be read"],
     no_camera: ["at least two are needed"],
     not_a_number: ["The translation of camera camera0", "holds NaN"],
+    no_image: ["The image size of camera camera0"],
     millimetres: ["give its unit as the scale, 0.001 for millimetres"],
     no_detections: ["has no detections of camera camera0"],
     one_camera_without: ["has no detections of camera camera2"],
@@ -611,6 +649,17 @@ def test_the_file_browsers_answer_starts_the_same_job_and_is_no_undo_step_itself
     assert started == [(("INVOKE_DEFAULT", True), values)]
     assert operator.execute(None) == {"CANCELLED"}
     assert reports == [("ERROR", "There is no calibration at /a.")]
+
+
+def test_cancelling_the_file_browser_is_no_error_and_nothing_of_another_take_comes_back():
+    """Blender calls `cancel` of the operator that shows the browser, and remembers options unless told not to."""
+    assert (
+        type("Browsing", (), {"_chosen_by_hand": True, "cancel": MMDM_OT_import_capture.cancel})().cancel(None) is None
+    )
+    options = bpy.ops.mmdm.import_capture.get_rna_type().properties
+    assert options["fps"].is_skip_save
+    assert options["detections"].is_skip_save
+    assert not options["scale"].is_skip_save
 
 
 def test_every_option_of_the_side_panel_reaches_the_job():
