@@ -110,12 +110,13 @@ def _rehearse(settings: Settings, items: list[Item], ledger: Ledger) -> int:
 
 def _join(items: list[Item], ledger: Ledger, settings: Settings, progress: Progress) -> int:
     """Take part in a run that another process leads; that one says what keeps the engine from starting."""
+    leader = os.getppid()  # before the engine takes its time to start, meanwhile that one may be killed
     engine = Engine(progress.step)
     try:
         engine.start(settings.do)
     except MotionError:
         return crew.NO_ENGINE
-    _work_off(items, ledger, settings, engine, progress)
+    _work_off(items, ledger, settings, engine, progress, leader)
     return DONE
 
 
@@ -199,14 +200,15 @@ def _summary(counts: dict[str, int], took: str, settings: Settings) -> str:
 _WORDS = {"failed": "failed", "left": "left to do"}
 
 
-def _work_off(items: list[Item], ledger: Ledger, settings: Settings, engine: Engine, progress: Progress) -> None:
-    """Do whatever nobody else does, until nothing is left."""
-    leader = os.getppid()
+def _work_off(
+    items: list[Item], ledger: Ledger, settings: Settings, engine: Engine, progress: Progress, leader: int | None = None
+) -> None:
+    """Do whatever nobody else does, until nothing is left. leader: the process without which this one ends."""
     left = [item for item in items if ledger.record(item) is None]
     while left:
         waiting = []
         for item in left:
-            if settings.member and os.getppid() != leader:
+            if leader is not None and os.getppid() != leader:
                 return  # it was killed; what is left is for --resume
             with ledger.claimed(item) as ours:
                 if not ours:
