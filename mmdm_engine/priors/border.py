@@ -48,7 +48,7 @@ def tangents(
         share = torch.where(torch.isfinite(gap), gap / (gap + seconds), torch.ones_like(mine))
         share = torch.where(measured, torch.ones_like(mine), share)
         t = torch.where(known, mine, torch.ones_like(mine))
-        fade = torch.where(torch.isfinite(other), other / (mine + other).clamp(min=1e-6), torch.ones_like(mine))
+        fade = torch.where(torch.isfinite(other), other / gap.clamp(min=1e-6), torch.ones_like(mine))
         reach = torch.where(known, share * t * torch.exp(-t / DECAY) * fade, torch.zeros_like(mine))[..., None]
         t, seconds = t[..., None], seconds[..., None]
 
