@@ -36,6 +36,10 @@ class Encoder(nn.Module):
         self.read = nn.Linear(kaa.joint_dim, config.outputs) if joint_tokens else None
         self.norm_pose = nn.LayerNorm(kaa.pose_dim) if wide else None
         self.read_pose = nn.Linear(kaa.pose_dim, joints * config.outputs) if wide else None
+        self.forget()
+
+    def forget(self) -> None:
+        """Set the read-outs to zero: nothing is said until they are trained again."""
         for layer in (self.read, self.read_pose):
             if layer is not None:
                 nn.init.zeros_(layer.weight)

@@ -327,16 +327,24 @@ def _read_out(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Local rotations (B, T, 22, 4), the hips' shift from the base (B, T, 3) in world metres, doubt (B, T, 23)."""
     with torch.inference_mode():
-        condition = network.condition(windows)
+        condition = network.condition(network.guess(windows))
         state = network.sample(condition, sampling.steps, generator, progress, sampling.guidance)
-        back = rot.conjugate(condition.frame.turn)[:, None]
-        shift = rot.rotate(back, state[:, :, 0, 3:]) * windows.bodies.leg[:, None, None]
+        turn, shift = _departure(windows, *network.motion(condition, state))
         doubt = torch.cat(
             [condition.scale[..., :3].norm(dim=-1), condition.scale[:, :, :1, 3:].norm(dim=-1)], dim=-1
         )  # fmt: skip
-    turn = rot.exp(state[..., :3].cpu().double().numpy())
     base = windows.rotations.cpu().double().numpy()
-    return rot.normalize(rot.multiply(base, turn)), shift.cpu().double().numpy(), doubt.cpu().double().numpy()
+    return rot.normalize(rot.multiply(base, rot.exp(turn))), shift, doubt.cpu().double().numpy()
+
+
+def _departure(windows: Windows, rotations: torch.Tensor, root: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """From windows' own motion to another: rotation vectors (B, T, 22, 3), shift (B, T, 3) of the hips in metres."""
+    centre = windows.bodies.hip_centre[:, None]
+    turn = rot.log(rot.multiply(rot.conjugate(windows.rotations), rotations))
+    before, after = (
+        place + rot.rotate(q[:, :, 0], centre) for q, place in ((windows.rotations, windows.root), (rotations, root))
+    )
+    return turn.cpu().double().numpy(), (after - before).cpu().double().numpy()
 
 
 # --- back to the take -----------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ In-betweening and completion are one network with other weights: what is hidden 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from ..diffusion.schedule import Objective
 from ..model.config import EncoderConfig, KAAConfig
 from ..model.encoder import Encoder
 from ..text import DIM, WordTable
-from . import border, residual
+from . import border, passage, residual
 from .generative import GenerativeNetwork
 from .masked import PositionsNetwork, SmoothNetwork
 from .spread import MotionNoise
@@ -38,6 +38,7 @@ class Windows:
     is, and the caller's guess (`baselines.interpolate`) elsewhere. observed (B, T, 23) bool: what is trusted. before,
     after (B, T, 23): seconds since and until a trusted value of the column. confidence (B, T, 22) in [0, 1].
     frame_step (B,) seconds. label (B, label): what is done, as the prior's `text.LabelEncoder` says it; None = unsaid.
+    plain: the interpolated rotations and root, where a better guess has taken their place.
     """
 
     rotations: Tensor
@@ -49,6 +50,7 @@ class Windows:
     bodies: Bodies
     frame_step: Tensor
     label: Tensor | None = None
+    plain: tuple[Tensor, Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class Condition:
     seconds: Tensor
     frame_step: Tensor
     label: Tensor | None = None
+    plain: Tensor | None = None  # (B, T, 22, 6) from the base to interpolation, scaled; None = they are one
 
 
 def _trusted_frames(observed: Tensor) -> Tensor:
@@ -88,7 +91,7 @@ def _encode(encoder: Encoder, condition: Condition, state: Tensor, step: Tensor)
 
 
 def _departure(x0: Tensor, hidden: Tensor) -> Tensor:
-    """RMS over the hidden frames of a scaled residual (B, T, 22, 6), per joint, rotation and shift apart.
+    """RMS over the hidden frames of a scaled residual from interpolation (B, T, 22, 6), joint by joint, turn and shift.
 
     On validation windows its logarithm goes with that of the error at 0.9: who hardly moves is hardly in doubt.
     """
@@ -119,12 +122,17 @@ class InbetweenNetwork(nn.Module):
     REST_SCALE = 0.4
     """Radians and leg lengths that count as one from the rest pose: about the RMS of CMU's motions."""
     VARIETY = 0.5
-    """How far takes part from the one-pass answer; 1 = as far as that parts from the base, joint by joint."""
+    """How far takes part from the one-pass answer; 1 = as far as that parts from interpolation, joint by joint."""
     LARGEST = 6.0
     """Clean signal implied by a predicted noise is kept within this: near pure noise a small error means a huge one."""
 
     def __init__(
-        self, kaa: KAAConfig, words: Sequence[str] = (), objective: Objective = "x0", base: Base = "interpolation"
+        self,
+        kaa: KAAConfig,
+        words: Sequence[str] = (),
+        objective: Objective = "x0",
+        base: Base = "interpolation",
+        passages: Mapping[str, int] | None = None,
     ):
         super().__init__()
         self.objective, self.base = objective, base
@@ -133,15 +141,40 @@ class InbetweenNetwork(nn.Module):
         self.encoder = Encoder(self.config)
         self.scale = residual.GapScale()
         self.spread = MotionNoise()
+        self.passage = passage.PassageNetwork.from_settings({"passage": passages}) if passages else None
+        if self.passage is not None:  # trained on its own
+            self.passage.eval().requires_grad_(False)
         self.schedule = Schedule(STEPS, "cosine", zero_terminal_snr=objective == "x0")
 
     def settings(self) -> dict[str, Any]:
         """What besides its KAA sizes it takes to build this network again."""
         words = list(self.text.words) if self.text else []
-        return {"words": words, "objective": self.objective, "base": self.base}
+        guess = self.passage.settings() if self.passage else {}
+        return {"words": words, "objective": self.objective, "base": self.base, **guess}
+
+    def train(self, mode: bool = True) -> InbetweenNetwork:
+        """As of any module, but the passages' network is trained on its own."""
+        super().train(mode)
+        if self.passage is not None:
+            self.passage.eval()
+        return self
+
+    @property
+    def longest(self) -> float:
+        """Seconds of gap that are filled in one go; longer ones get coarse frames first."""
+        return 2.0 if self.passage is None else passage.LONGEST - 0.1
+
+    def guess(self, windows: Windows) -> Windows:
+        """The windows with the passages' network's guess in the place of interpolation, where it has one."""
+        if self.passage is None:
+            return windows
+        found = self.passage.guess(
+            windows.rotations, windows.root, windows.observed, windows.bodies, windows.frame_step
+        )
+        return replace(windows, rotations=found[0], root=found[1], plain=(windows.rotations, windows.root))
 
     def condition(self, windows: Windows) -> Condition:
-        """Everything about the windows that does not depend on the diffusion step."""
+        """Everything about the windows that does not depend on the diffusion step; their motion is the base."""
         observed = windows.observed
         frame = find_frame(windows.rotations, windows.root, _trusted_frames(observed), windows.bodies)
         base_rotations, base_hips = frame.enter(windows.rotations, windows.root)
@@ -168,6 +201,9 @@ class InbetweenNetwork(nn.Module):
             ],
             dim=-1,
         )
+        plain = None
+        if windows.plain is not None:
+            plain = residual.difference(base_rotations, base_hips, *frame.enter(*windows.plain)) / scale.clamp(min=1e-6)
         if self.base == "rest":
             rest = torch.zeros_like(base_rotations)
             rest[..., 0] = 1
@@ -177,7 +213,7 @@ class InbetweenNetwork(nn.Module):
         return Condition(
             frame, base_rotations, base_hips, features, tangents, scale,
             residual.columns(~observed), seconds_from_centre(observed.shape[1], windows.frame_step), windows.frame_step,
-            windows.label,
+            windows.label, plain,
         )  # fmt: skip
 
     def predict(self, condition: Condition, state: Tensor, step: Tensor) -> Tensor:
@@ -194,6 +230,11 @@ class InbetweenNetwork(nn.Module):
             abar = self.schedule.at(step, said)
             said = abar.sqrt() * state + (1 - abar) * said
         return said * condition.hidden
+
+    @staticmethod
+    def motion(condition: Condition, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Rotations (B, T, 22, 4) and root (B, T, 3) in the world that an unscaled residual leads to."""
+        return condition.frame.leave(*residual.add(condition.base_rotations, condition.base_hips, state))
 
     def noise(self, condition: Condition, generator: torch.Generator | None = None) -> Tensor:
         """What a scaled state (B, T, 22, 6) is noised with; see `spread`."""
@@ -232,7 +273,8 @@ class InbetweenNetwork(nn.Module):
         size = torch.full_like(noise[:, :1, :1], self.VARIETY)
         one_pass = predict(noise, last) if self.objective == "x0" else None
         if one_pass is not None:
-            size = size * _departure(one_pass, condition.hidden)
+            away = one_pass if condition.plain is None else one_pass - condition.plain
+            size = size * _departure(away, condition.hidden)
         if steps > 1:
             noise = size * self.noise(condition, generator)
 
@@ -331,11 +373,14 @@ class RefinementNetwork(nn.Module):
         return residual.weigh(condition.bank, weights) + free * condition.scale
 
 
-Network = InbetweenNetwork | RefinementNetwork | GenerativeNetwork | PositionsNetwork | SmoothNetwork
+Network = (
+    InbetweenNetwork | RefinementNetwork | passage.PassageNetwork | GenerativeNetwork | PositionsNetwork | SmoothNetwork
+)
 NETWORKS: dict[str, type[Network]] = {
     "inbetween": InbetweenNetwork,
     "completion": InbetweenNetwork,
     "refinement": RefinementNetwork,
+    "passage": passage.PassageNetwork,
     "generative": GenerativeNetwork,
     "positions_pretrain": PositionsNetwork,
     "positions_completion": PositionsNetwork,

@@ -20,8 +20,6 @@ from .window import Bodies
 
 CONTEXT = 0.4
 """Seconds of trusted motion that a window takes along on each side."""
-LONGEST = 2.0
-"""Seconds of gap that are filled in one go; longer ones get coarse frames first."""
 LONGEST_FRAMES = 60
 """Frames of the longest gap in training (at 30 fps; fewer above); a gap of more is solved on fewer frames."""
 COARSE_RATE = 5.0
@@ -51,6 +49,15 @@ class Part:
     of: int
     job: Job
     rows: np.ndarray
+
+
+@dataclass(frozen=True)
+class Base:
+    """What residuals are added to, and the interpolation that it grew from: rotations (T, 22, 4) and root (T, 3)."""
+
+    rotations: np.ndarray
+    root: np.ndarray
+    plain: tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -140,7 +147,12 @@ def _solve_jobs(
     network: InbetweenNetwork, jobs: Sequence[Job], sampling: Sampling, progress: Progress | None
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Long runs coarse to fine, then everything at each take's own rate."""
-    coarse = [(i, run) for i, job in enumerate(jobs) for run in runs(job.hidden.any(axis=1)) if _stride(job, run)]
+    coarse = [
+        (i, run)
+        for i, job in enumerate(jobs)
+        for run in runs(job.hidden.any(axis=1))
+        if _stride(job, run, network.longest)
+    ]
     parts, rest = [], [job.hidden.any(axis=1) for job in jobs]
     for stage, (i, run) in enumerate(coarse):
         known = _coarse_first(network, jobs[i], run, sampling, _share(progress, stage, len(coarse) + 1))
@@ -176,9 +188,9 @@ def _solve_parts(
     times = []
     for i, part in enumerate(parts):
         job, fps = part.job, part.job.motion.fps
-        bases.append(job.base())
         before, after = nearest_trusted(torch.from_numpy(~job.hidden))
         times.append((before / fps, after / fps))
+        bases.append(_guessed(network, part, times[-1]))
         residuals.append(np.zeros((len(job.motion), 22, 6)))
         weights.append(np.zeros((len(job.motion), 1, 1)))
         all_spans += [Span(i, a, b) for a, b in spans(job.hidden.any(axis=1) & part.rows, fps)]
@@ -214,11 +226,25 @@ def _solve_parts(
     ]
 
 
-def _stride(job: Job, run: tuple[int, int]) -> float:
+def _guessed(network: InbetweenNetwork, part: Part, times: tuple[torch.Tensor, torch.Tensor]) -> Base:
+    """The base of a part: what the network guesses over all of its motion at once."""
+    plain = part.job.base()
+    device = next(network.parameters()).device
+    whole = network.guess(_windows([Span(0, 0, len(plain[1]))], [part], [Base(*plain, plain)], [times], device))
+    hidden = part.job.hidden
+    moved = whole.root[0].cpu().double().numpy() + plain[1].mean(axis=0)
+    return Base(
+        np.where(hidden[:, :22, None], whole.rotations[0].cpu().double().numpy(), plain[0]),
+        np.where(hidden[:, 22:], moved, plain[1]),
+        plain,
+    )
+
+
+def _stride(job: Job, run: tuple[int, int], longest: float) -> float:
     """How much coarser a run has to be solved first; 0 where the network takes it at the take's own rate."""
     fps = job.motion.fps
     length = longest_run(job.hidden[slice(*run)])
-    if length > LONGEST * fps and fps > 1.5 * COARSE_RATE:
+    if length > longest * fps and fps > 1.5 * COARSE_RATE:
         return fps / COARSE_RATE
     stride = max(fps / TOP_RATE, length / LONGEST_FRAMES)
     return stride if stride > 1.3 else 0.0  # resampling to the borders moves the rate by a little as it is
@@ -235,7 +261,7 @@ def _coarse_first(
     """
     first, last = run
     fps, inside = job.motion.fps, slice(first, last)
-    stride = _stride(job, run)
+    stride = _stride(job, run, network.longest)
     margin = round(3 * stride + CONTEXT * fps)
     small, grid = _resampled(
         job, slice(max(0, first - margin), min(len(job.motion), last + margin)), first, last, stride
@@ -248,7 +274,7 @@ def _coarse_first(
     turned = rot.multiply(base[0][inside], rot.exp(turn))
     moved = base[1][inside] + shift
     done = np.ones(last - first, bool)
-    if longest_run(job.hidden[inside]) > LONGEST * fps:
+    if longest_run(job.hidden[inside]) > network.longest * fps:
         nodes = np.round(grid[(grid >= first) & (grid < last)]).astype(int) - first
         done = np.isin(np.arange(last - first), nodes)
     wanted = np.array([longest_run(column[:, None]) for column in job.hidden[inside].T]) * 1.3 > (last - first) / stride
@@ -320,7 +346,7 @@ def taper(frames: int) -> np.ndarray:
 def _windows(
     batch: list[Span],
     parts: Sequence[Part],
-    bases: list[tuple[np.ndarray, np.ndarray]],
+    bases: list[Base],
     times: list[tuple[torch.Tensor, torch.Tensor]],
     device: torch.device,
 ) -> Windows:
@@ -332,23 +358,27 @@ def _windows(
 
     cut = [(s.part, slice(s.start, s.stop)) for s in batch]
     motions = [parts[s.part].job.motion for s in batch]
-    roots = [bases[i][1][c] for i, c in cut]
+    origins = [bases[i].root[c].mean(axis=0) for i, c in cut]  # near them float32 is fine
     observed = stack(~parts[i].job.hidden[c] for i, c in cut).to(device)
     return Windows(
-        number(bases[i][0][c] for i, c in cut),
-        number(root - root.mean(axis=0) for root in roots),  # near the origin, where float32 is fine
+        number(bases[i].rotations[c] for i, c in cut),
+        number(bases[i].root[c] - origin for (i, c), origin in zip(cut, origins, strict=True)),
         observed,
         number(times[i][0][c] for i, c in cut),
         number(times[i][1][c] for i, c in cut),
         torch.ones((*observed.shape[:2], 22), device=device),
         Bodies(number(m.skeleton.offsets for m in motions), stack(m.skeleton.exists for m in motions).to(device)),
         torch.tensor([1 / m.fps for m in motions], dtype=torch.float32, device=device),
+        plain=(
+            number(bases[i].plain[0][c] for i, c in cut),
+            number(bases[i].plain[1][c] - origin for (i, c), origin in zip(cut, origins, strict=True)),
+        ),
     )
 
 
-def _apply(job: Job, base: tuple[np.ndarray, np.ndarray], residual: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _apply(job: Job, base: Base, residual: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Base and residual (rotation vectors, and the hips' shift in world metres) to rotations and pelvis positions."""
-    rotations, root = base
+    rotations, root = base.rotations, base.root
     centre = job.motion.skeleton.hip_centre.astype(np.float64)
     turned = rot.normalize(rot.multiply(rotations, rot.exp(residual[..., :3])))
     turned = np.where(job.hidden[:, :22, None], turned, rotations)

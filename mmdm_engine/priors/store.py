@@ -16,6 +16,7 @@ from ..model.config import kaa_from_dict, to_dict
 from .generative import GenerativeNetwork
 from .masked import PositionsNetwork, SmoothNetwork
 from .network import NETWORKS, InbetweenNetwork, Network
+from .passage import PassageNetwork
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 FORMAT = 1
@@ -37,14 +38,19 @@ def resolve(prior: str | Path) -> Path:
     return path
 
 
+def _measured(name: str) -> bool:
+    """Whether a tensor holds values measured on data, which are kept whole, and not trained ones, which are halved."""
+    return name.startswith("scale.") or name.endswith((".table", "mean", "deviation"))
+
+
 def save(network: Network, kind: str, card: dict[str, Any], path: Path) -> None:
     """Write weights (float16, tables float32) and the card beside them; each file appears whole or not at all."""
     tensors = {
-        name: (value if name.startswith("scale.") else value.half()).detach().contiguous().cpu()
+        name: (value if _measured(name) else value.half()).detach().contiguous().cpu()
         for name, value in network.state_dict().items()
     }
     card = {"format": FORMAT, "kind": kind, **network.settings(), **card}
-    if not isinstance(network, SmoothNetwork):
+    if not isinstance(network, SmoothNetwork | PassageNetwork):
         card = {"kaa": to_dict(network.config.kaa), **card}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
@@ -75,10 +81,12 @@ def read_card(path: Path) -> dict[str, Any]:
 def build(kind: str, about: dict[str, Any]) -> Network:
     """An untrained network of a kind from what a card or a run's record says of it: ``kaa`` and its settings."""
     network = NETWORKS[kind]
-    if issubclass(network, PositionsNetwork | SmoothNetwork | GenerativeNetwork):
+    if issubclass(network, PositionsNetwork | SmoothNetwork | GenerativeNetwork | PassageNetwork):
         return network.from_settings(about)
     known = ("words", "objective", "base") if network is InbetweenNetwork else ()
     settings = {name: about[name] for name in known if name in about}
+    if about.get("passage"):
+        settings["passages"] = about["passage"]
     return network(kaa_from_dict(about["kaa"]), **settings)
 
 

@@ -130,27 +130,45 @@ class Clips:
 
         rate = self.fps / fps
         if augment:
-            rate = rate * 2 ** ((uniform(batch) - 0.5) * 0.64)
+            rate = warped(rate, uniform(batch))
         rate = torch.minimum(rate, (self.length.max() - 2) / (frames - 1))
         span = rate * (frames - 1)
+        clip, first = self.pick(span, generator)
+        rotations, root = self.at(clip, first[:, None] + rate[:, None] * torch.arange(frames, device=self.device))
+        bodies = self.bodies(clip)
+        if augment:
+            rotations, root, bodies = mirror(rotations, root, bodies, uniform(batch) < 0.5)
+            bodies = proportions(bodies, uniform(batch, 4))
+        return Batch(rotations, root, bodies, 1 / fps, self.contact[clip], self.label[clip])
+
+    def pick(self, span: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """A random clip (B,) and place (B,) in it for stretches of ``span`` (B,) of the pack's frames."""
         fits = self.length > span[:, None] + 1
         clip = torch.multinomial((self.weight * fits).cpu(), 1, generator=generator)[:, 0].to(self.device)
-        first = uniform(batch) * (self.length[clip] - 1 - span)
-        time = first[:, None] + rate[:, None] * torch.arange(frames, device=self.device)
-        low = time.floor().long().clamp(max=self.length[clip][:, None] - 2)
+        place = torch.rand(len(span), generator=generator).to(self.device)
+        return clip, place * (self.length[clip] - 1 - span)
+
+    def at(self, clip: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
+        """Rotations (B, N, 22, 4) and root (B, N, 3) of clips (B,) at times (B, N) in frames of the pack."""
+        low = time.floor().long().clamp(min=0)
+        low = torch.minimum(low, self.length[clip][:, None] - 2)
         part = (time - low)[..., None]
         low = low + self.start[clip][:, None]
         a, b = self.rotations[low], self.rotations[low + 1]
         rotations = rot.normalize(a + part[..., None] * (b - a))  # neighbours at 60 fps: chord and arc agree
-        root = self.root[low] + part * (self.root[low + 1] - self.root[low])
-        bodies = Bodies(self.offsets[clip], self.exists[clip])
-        if augment:
-            rotations, root, bodies = _mirror(rotations, root, bodies, uniform(batch) < 0.5)
-            bodies = _proportions(bodies, uniform(batch, 4))
-        return Batch(rotations, root, bodies, 1 / fps, self.contact[clip], self.label[clip])
+        return rotations, self.root[low] + part * (self.root[low + 1] - self.root[low])
+
+    def bodies(self, clip: Tensor) -> Bodies:
+        """The bodies of clips (B,)."""
+        return Bodies(self.offsets[clip], self.exists[clip])
 
 
-def _mirror(rotations: Tensor, root: Tensor, bodies: Bodies, which: Tensor) -> tuple[Tensor, Tensor, Bodies]:
+def warped(rate: Tensor, u: Tensor) -> Tensor:
+    """Rates played 0.8 to 1.25 times as fast, by u (B,) in [0, 1)."""
+    return rate * 2 ** ((u - 0.5) * 0.64)
+
+
+def mirror(rotations: Tensor, root: Tensor, bodies: Bodies, which: Tensor) -> tuple[Tensor, Tensor, Bodies]:
     """Swap left and right of the chosen samples: reflection in the plane x = 0."""
     swap = list(MIRROR)
     flip_q = torch.tensor([1.0, 1.0, -1.0, -1.0], device=root.device)
@@ -161,7 +179,7 @@ def _mirror(rotations: Tensor, root: Tensor, bodies: Bodies, which: Tensor) -> t
     return rotations, torch.where(which[:, None, None], root * flip_x, root), Bodies(offsets, exists)
 
 
-def _proportions(bodies: Bodies, u: Tensor) -> Bodies:
+def proportions(bodies: Bodies, u: Tensor) -> Bodies:
     """Vary arm length and shoulder breadth by ±12 %, torso height by ±12 %, and where on the torso spine1 sits.
 
     Legs keep their proportions, since changing them would make planted feet slide.

@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-minutes", type=float, help="stop after so long in this call; continue with --resume")
     parser.add_argument("--resume", action="store_true", help="continue the run in --run")
     parser.add_argument("--init", help="start from the weights of a shipped prior or a .safetensors file")
+    parser.add_argument("--passage", help="begin at this passages' network (`train passage`): inbetween and completion")
     parser.add_argument("--export", type=Path, help="write the best weights and their model card here at the end")
     parser.add_argument("--size", default="product", help="network size by name (see model/config.py)")
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="network fields to override")
@@ -51,26 +52,40 @@ def run(args: argparse.Namespace) -> int:
     import torch
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from ..contract import MotionError
     from ..pack import Pack
     from ..priors import store
     from ..priors.network import parameters
     from . import loop
     from .generative import GenerativeTask
+    from .passage import PassageTask
     from .positions import POSITION_TASKS
-    from .tasks import TASKS, PriorTask
+    from .tasks import TASKS, InbetweenTask, PriorTask
 
     if args.threads:
         torch.set_num_threads(args.threads)
-    tasks: dict[str, type[PriorTask]] = {**TASKS, **POSITION_TASKS, GenerativeTask.name: GenerativeTask}
+    tasks: dict[str, type[PriorTask]] = {
+        **TASKS, **POSITION_TASKS, PassageTask.name: PassageTask, GenerativeTask.name: GenerativeTask,
+    }  # fmt: skip
     pack, kind = Pack.load(args.data), tasks[args.task]
     init = store.read_card(store.resolve(args.init)) if args.init else None
     fresh = kind.configure(args.size, args.set, pack, init)
     ledger = list(init.get("ledger", [])) if init else []
+    if args.passage:
+        if not issubclass(kind, InbetweenTask):
+            raise MotionError("Only inbetween and completion begin at a passages' network; leave out --passage.")
+        card = store.read_card(store.resolve(args.passage))
+        fresh["passage"] = card.get("passage")
+        ledger += card.get("ledger", [])
     about = _about(args, {"task": args.task, **fresh, "init": args.init, "ledger": ledger})
     ledger, resumed = about["ledger"], (args.run / "checkpoint.pt").exists()
     torch.manual_seed(args.seed)
     task = kind(about)
     measured = bool(args.init) and not resumed and task.start_from(args.init)
+    if args.passage and not resumed:
+        assert isinstance(task, InbetweenTask)
+        task.begin_at(args.passage)
+        measured = False
     recipe = loop.Recipe(
         minutes=args.minutes, max_minutes=args.max_minutes, learning_rate=args.learning_rate, seed=args.seed,
         compile=args.compile, half_precision=args.bf16 or None,

@@ -20,7 +20,7 @@ LONGEST = 60
 """Frames of the longest gap."""
 FPS = (30, 30, 30, 30, 60, 24, 25, 20, 50, 40)
 """Frame rates drawn in training; 30 is the commonest target of clean-up work."""
-COARSE_FPS = (5, 6, 10)
+COARSE_FPS = (5, 6, 10, 15)
 """Rates of the first pass over gaps beyond two seconds."""
 BANK = 8192
 
@@ -95,7 +95,7 @@ class Losses(Schedules):
             for _ in range(1 if random.random() < 0.7 else 2):
                 lost = np.zeros(23, bool)
                 if kind == "part":
-                    lost[list(PARTS[random.choice(len(PARTS), p=_PART_SHARE)])] = True
+                    lost[list(PARTS[random.choice(len(PARTS), p=PART_SHARE)])] = True
                 elif kind == "joints":
                     lost[:22] = random.random(22) < random.random() * 0.6
                 else:
@@ -108,8 +108,8 @@ class Losses(Schedules):
         return cls(torch.from_numpy(observed), torch.from_numpy(fps).float())
 
 
-_PART_SHARE = np.array([3.0] * 4 + [1.0] * 4 + [0.7] * 2 + [1.0] * 6)
-_PART_SHARE /= _PART_SHARE.sum()
+PART_SHARE = np.array([3.0] * 4 + [1.0] * 4 + [0.7] * 2 + [1.0] * 6)
+PART_SHARE /= PART_SHARE.sum()
 
 
 def _run(kind: str, random: np.random.Generator) -> tuple[int, int]:

@@ -78,7 +78,9 @@ class PriorTask(nn.Module, ABC):
         kind, trained = store.load_any(prior, "cpu")
         mine = self.network.state_dict()
         theirs = {k: v for k, v in trained.state_dict().items() if k in mine and v.shape == mine[k].shape}
-        strange = [k for k in mine if k not in theirs and not k.startswith("text.") and ".label." not in k]
+        strange = [
+            k for k in mine if k not in theirs and not k.startswith(("text.", "passage.")) and ".label." not in k
+        ]
         if strange:
             raise MotionError(
                 f"{prior} has another network than this run ({strange[0]} does not fit); leave out --set."
@@ -125,7 +127,15 @@ class InbetweenTask(PriorTask):
     ) -> dict[str, Any]:
         """See `PriorTask`; the vocabulary is that of the prior it starts from, else that of the pack's labels."""
         words = (init or {}).get("words") or vocabulary(pack.labels)
-        return {**super().configure(size, overrides, pack, init), "words": list(words)}
+        passage = {"passage": init["passage"]} if init and "passage" in init else {}
+        return {**super().configure(size, overrides, pack, init), "words": list(words), **passage}
+
+    def begin_at(self, passage: str) -> None:
+        """Take over the passages' network, trained before. What the encoder learned to add to interpolation is void."""
+        trained = store.load(passage, "passage", "cpu")
+        assert self.network.passage is not None
+        self.network.passage.load_state_dict(trained.state_dict())
+        self.network.encoder.forget()
 
     @property
     def label_ids(self) -> LabelIds | None:
@@ -136,7 +146,7 @@ class InbetweenTask(PriorTask):
         """About ``frames`` frames of clean windows, and the same with gaps."""
         observed, fps = self.gaps.draw(max(4, frames // corruption.FRAMES), generator)
         batch = clips.sample(corruption.FRAMES, fps, generator)
-        return batch, gap_windows(batch, observed.to(clips.device), self.network.scale)
+        return batch, self.network.guess(gap_windows(batch, observed.to(clips.device), self.network.scale))
 
     def prepare(self, clips: Clips, generator: torch.Generator, batches: int = 300) -> None:
         """Measure the mean pose, the residuals' scale and how they go together, on training data."""
@@ -200,10 +210,10 @@ class InbetweenTask(PriorTask):
         observed = torch.ones((256, 54, 23), dtype=torch.bool, device=clips.device)
         observed[:, 12:42] = False
         windows = gap_windows(batch, observed, self.network.scale)
-        condition = self.network.condition(windows)
+        condition = self.network.condition(self.network.guess(windows))
         true = condition.frame.enter(batch.rotations, batch.root)
         ours = residual.add(condition.base_rotations, condition.base_hips, self.network.sample(condition))
-        return _ratios(condition.frame, ours, (condition.base_rotations, condition.base_hips), true, 12)
+        return _ratios(condition.frame, ours, condition.frame.enter(windows.rotations, windows.root), true, 12)
 
 
 class CompletionTask(InbetweenTask):
@@ -221,10 +231,12 @@ class CompletionTask(InbetweenTask):
         for i, limb in enumerate(LIMBS):
             hidden[i::4, list(limb)] = True
             observed[i::4, 20:65, list(limb)] = False
-        condition = self.network.condition(gap_windows(batch, observed, self.network.scale))
+        windows = gap_windows(batch, observed, self.network.scale)
+        condition = self.network.condition(self.network.guess(windows))
         true = condition.frame.enter(batch.rotations, batch.root)
         ours = residual.add(condition.base_rotations, condition.base_hips, self.network.sample(condition))
-        return _ratios(condition.frame, ours, (condition.base_rotations, condition.base_hips), true, 20, hidden)
+        base = condition.frame.enter(windows.rotations, windows.root)
+        return _ratios(condition.frame, ours, base, true, 20, hidden)
 
 
 class RefinementTask(PriorTask):

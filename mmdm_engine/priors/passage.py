@@ -1,0 +1,374 @@
+"""A gap seen as one: the motion between two borders, from the poses and speeds at them and from what is known between.
+
+The encoder reads a motion frame by frame, which is dear. But what a gap holds is smooth: a dozen half waves per
+channel describe it. So this network reads the borders as one vector and says those half waves. In training it sees a
+thousand gaps a second where the encoder sees thirty, and it does what can be done without a look at single frames. The
+encoder's residual begins at its answer instead of at interpolation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .. import rotations as rot
+from .window import Bodies, Frame, find_frame
+
+AROUND = (0, 1 / 30, 2 / 30, 4 / 30, 6 / 30, 9 / 30, 12 / 30)
+"""Seconds from a border, away from the gap, at which its surroundings are read; the first is the border itself."""
+SPEED = 2
+"""Which of them a border's velocity is measured to."""
+MODES = 12
+"""Half waves over a gap: sines, which leave the borders as they are."""
+INSIDE = 24
+"""Places in a gap at which the columns known there are read."""
+CHANNELS = 69
+"""22 rotation vectors, then the shift of the hips in leg lengths."""
+COLUMNS = 23
+SHORTEST, LONGEST = 0.03, 4.2
+"""Seconds between borders that the network is trained for."""
+DECAY = 0.25
+"""Seconds over which a border's velocity is forgotten in the direction that carries it into the gap."""
+LENGTHS = (3, 6, 9, 12, 16, 18, 20)
+"""Bones whose length, in leg lengths, is told."""
+
+
+@dataclass(frozen=True)
+class Passages:
+    """N gaps with both borders.
+
+    rotations (N, 2, 7, 22, 4), root (N, 2, 7, 3): the world's motion at and `AROUND` the earlier and the later border.
+    known (N, 2, 7): how much of that is observed, in [0, 1]; the rest is interpolated or held. seconds (N,) between the
+    borders. inside: rotations (N, 24, 22, 4) and root (N, 24, 3) at even places between the borders, of which the
+    columns ``given`` (N, 23) bool count; None = no column is known inside.
+    """
+
+    rotations: Tensor
+    root: Tensor
+    known: Tensor
+    seconds: Tensor
+    bodies: Bodies
+    given: Tensor
+    inside: tuple[Tensor, Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the network goes by: features (N, F), and what its answer is added to, in the gaps' own frames.
+
+    rotations (N, 2, 22, 4), hips (N, 2, 3): the borders. turn (N, 66), travel (N, 3): from one to the other.
+    speeds (N, 2, 69): velocities out of the borders, away from the gap, per second.
+    """
+
+    frame: Frame
+    rotations: Tensor
+    hips: Tensor
+    turn: Tensor
+    travel: Tensor
+    speeds: Tensor
+    seconds: Tensor
+    features: Tensor
+
+    def at(self, owner: Tensor) -> Reading:
+        """The gaps ``owner`` (M,), each as often as it is named."""
+        frame, bodies = self.frame, self.frame.bodies
+        own = Frame(frame.turn[owner], frame.origin[owner], Bodies(bodies.offsets[owner], bodies.exists[owner]))
+        return Reading(
+            own, self.rotations[owner], self.hips[owner], self.turn[owner], self.travel[owner], self.speeds[owner],
+            self.seconds[owner], self.features[owner],
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PassageConfig:
+    """width, blocks: of the residual MLP.
+
+    For training: dropout, blanks: shares of hidden units and of inputs that are dropped. parts: share of gaps in which
+    only a part of the body is lost. bent: degrees by which rest poses are changed, at most. mixed: share of gaps whose
+    arms are somebody else's.
+    """
+
+    width: int = 1024
+    blocks: int = 3
+    dropout: float = 0.2
+    blanks: float = 0.1
+    parts: float = 0.2
+    bent: float = 0.0
+    mixed: float = 0.0
+
+
+def half_waves(phase: Tensor) -> Tensor:
+    """Phases (...) in [0, 1] → (..., `MODES`). The k-th is by k smaller, since motion is smooth."""
+    count = torch.arange(1, MODES + 1, device=phase.device)
+    return torch.sin(math.pi * phase[..., None] * count) / count
+
+
+def even_places(device: torch.device | str = "cpu") -> Tensor:
+    """(24,) phases at which `Passages.inside` is given."""
+    return (torch.arange(INSIDE, device=device) + 1) / (INSIDE + 1)
+
+
+class GapSize(nn.Module):
+    """RMS of the residual over interpolation by the seconds between borders, (69,) channels, from training data."""
+
+    STEPS = 24
+    table: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("table", torch.ones(self.STEPS, CHANNELS))
+
+    @classmethod
+    def place(cls, seconds: Tensor) -> Tensor:
+        """Seconds (N,) → places (N,) in the table, fractional."""
+        low, high = math.log(SHORTEST), math.log(LONGEST)
+        return (seconds.clamp(SHORTEST, LONGEST).log() - low) / (high - low) * (cls.STEPS - 1)
+
+    def forward(self, seconds: Tensor) -> Tensor:
+        """(N,) → (N, 69)."""
+        place = self.place(seconds)
+        low = place.long().clamp(max=self.STEPS - 2)
+        part = (place - low)[:, None]
+        return self.table[low] * (1 - part) + self.table[low + 1] * part
+
+    def measure(self, seconds: Tensor, square: Tensor) -> None:
+        """Set the table from gaps (N,) and their mean squared residuals (N, 69)."""
+        near = torch.arange(self.STEPS, device=seconds.device)[:, None] - self.place(seconds)
+        weight = torch.exp(-0.5 * (near / 1.5) ** 2) + 1e-9
+        self.table.copy_((weight @ square / weight.sum(dim=1, keepdim=True)).sqrt().clamp(min=1e-4))
+
+
+class _Block(nn.Module):
+    """Residual feed-forward block that begins as nothing."""
+
+    def __init__(self, width: int, dropout: float):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Dropout(dropout), nn.Linear(width, width)
+        )
+        nn.init.zeros_(self.body[-1].weight)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, width) → the same shape."""
+        return x + self.body(x)
+
+
+class PassageNetwork(nn.Module):
+    """An MLP beside a linear map, from a gap's borders to half waves over interpolation.
+
+    Two directions besides the half waves, weighed for each joint: the velocities of either border carried on.
+    """
+
+    FEATURES = 2 * 22 * 6 + 66 + 6 + 2 * (6 * CHANNELS + CHANNELS + 6) + 9 + len(LENGTHS) + COLUMNS + MODES * CHANNELS
+    OUTPUTS = MODES * CHANNELS + 2 * COLUMNS
+    CAUTION = 0.15
+    """Scale of the answers: a step of the optimiser moves thousands of weights of each at once."""
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, config: PassageConfig):
+        super().__init__()
+        self.config = config
+        self.size = GapSize()
+        self.register_buffer("mean", torch.zeros(self.FEATURES))
+        self.register_buffer("deviation", torch.ones(self.FEATURES))
+        self.enter = nn.Linear(self.FEATURES, config.width)
+        self.blocks = nn.Sequential(*(_Block(config.width, config.dropout) for _ in range(config.blocks)))
+        self.leave = nn.Sequential(nn.LayerNorm(config.width), nn.Dropout(config.dropout))
+        self.answer = nn.Linear(config.width, self.OUTPUTS)
+        self.straight = nn.Linear(self.FEATURES, self.OUTPUTS, bias=False)
+        for layer in (self.answer, self.straight):
+            nn.init.zeros_(layer.weight)
+        nn.init.zeros_(self.answer.bias)
+
+    def settings(self) -> dict[str, Any]:
+        """What it takes to build this network again."""
+        return {"passage": {"width": self.config.width, "blocks": self.config.blocks}}
+
+    @classmethod
+    def from_settings(cls, about: Mapping[str, Any]) -> PassageNetwork:
+        """The network that `settings` speaks of."""
+        return cls(PassageConfig(**about["passage"]))
+
+    def read(self, passages: Passages) -> Reading:
+        """The gaps in their own frames, and what there is to go by."""
+        n, seconds = len(passages.seconds), passages.seconds
+        shape = passages.root.shape[1:3]
+        q, p = passages.rotations.flatten(1, 2), passages.root.flatten(1, 2)
+        frame = find_frame(q, p, torch.ones(p.shape[:2], dtype=torch.bool, device=p.device), passages.bodies)
+        q, hips = frame.enter(q, p)
+        q, hips = q.unflatten(1, shape), hips.unflatten(1, shape)
+        border, place = q[:, :, 0], hips[:, :, 0]
+        turn = rot.log(rot.multiply(rot.conjugate(border[:, 0]), border[:, 1])).flatten(1)
+        travel = place[:, 1] - place[:, 0]
+        centre = place.mean(dim=1, keepdim=True) * place.new_tensor([1.0, 0.0, 1.0])
+
+        back = rot.log(rot.multiply(rot.conjugate(q[:, :, :1]), q[:, :, 1:])).flatten(3)
+        around = torch.cat([back, hips[:, :, 1:] - hips[:, :, :1]], dim=-1)  # (N, 2, 6, 69)
+        lag = torch.tensor(AROUND[1:], device=p.device)[:, None]
+        speeds = around[:, :, SPEED - 1] / AROUND[SPEED]
+        size = self.size(seconds)
+        sines = torch.zeros((n, MODES, CHANNELS), device=p.device)
+        if passages.inside is not None:
+            bare = Reading(frame, border, place, turn, travel, speeds, seconds, seconds)
+            within = self.residual(bare, *frame.enter(*passages.inside), even_places(p.device))
+            sines = torch.linalg.pinv(half_waves(even_places(p.device))) @ within / size[:, None]
+        given = passages.given.float()
+        sines = sines.clamp(-6, 6) * channels(given)[:, None]
+        length = seconds.clamp(SHORTEST, LONGEST).log()[:, None]
+        bumps = torch.exp(-0.5 * ((length - torch.linspace(-3.2, 1.2, 8, device=p.device)) / 0.4) ** 2)
+        bones = passages.bodies.offsets.norm(dim=-1)[:, LENGTHS] / passages.bodies.leg[:, None]
+        features = [
+            rot.to_6d(border).flatten(1), turn, (place - centre).flatten(1), (around / lag.sqrt()).flatten(1),
+            (speeds * seconds[:, None, None].clamp(max=0.5)).flatten(1), passages.known[:, :, 1:].flatten(1),
+            length, bumps, bones, given, sines.flatten(1),
+        ]  # fmt: skip
+        return Reading(frame, border, place, turn, travel, speeds, seconds, torch.cat(features, dim=-1))
+
+    def forward(self, reading: Reading) -> tuple[Tensor, Tensor]:
+        """Half waves (N, 12, 69), and weights (N, 2, 69) of the border velocities."""
+        x = ((reading.features - self.mean) / self.deviation).clamp(-5, 5)
+        x = nn.functional.dropout(x, self.config.blanks, self.training)
+        said = (self.answer(self.leave(self.blocks(self.enter(x)))) + self.straight(x)) * self.CAUTION
+        sines, weights = said.split([MODES * CHANNELS, 2 * COLUMNS], dim=-1)
+        sines = sines.unflatten(1, (MODES, CHANNELS)) * self.size(reading.seconds)[:, None]
+        return sines, channels(1 + weights.unflatten(1, (2, COLUMNS)))
+
+    @staticmethod
+    def interpolated(reading: Reading, phase: Tensor) -> tuple[Tensor, Tensor]:
+        """Rotations (N, P, 22, 4) and hips (N, P, 3) on the way from border to border, phase (N, P) or (P,)."""
+        phase = phase.expand(len(reading.seconds), -1)[..., None]
+        turned = rot.exp(reading.turn[:, None].unflatten(-1, (22, 3)) * phase[..., None])
+        return rot.multiply(reading.rotations[:, :1], turned), reading.hips[:, :1] + reading.travel[:, None] * phase
+
+    @classmethod
+    def residual(cls, reading: Reading, rotations: Tensor, hips: Tensor, phase: Tensor) -> Tensor:
+        """(N, P, 69) from interpolation to an inside motion."""
+        q, p = cls.interpolated(reading, phase)
+        return torch.cat([rot.log(rot.multiply(rot.conjugate(q), rotations)).flatten(2), hips - p], dim=-1)
+
+    def motion(self, reading: Reading, said: tuple[Tensor, Tensor], phase: Tensor) -> tuple[Tensor, Tensor]:
+        """Inside rotations (N, P, 22, 4) and hips (N, P, 3) at phases (N, P) of what `forward` said."""
+        q, p = self.interpolated(reading, phase)
+        state = half_waves(phase) @ said[0]
+        seconds = reading.seconds[:, None]
+        for side, away in ((0, 1), (1, -1)):
+            through = phase if side == 0 else 1 - phase
+            t = through * seconds
+            reach = (t * torch.exp(-t / DECAY) * (1 - through))[..., None]
+            own = torch.cat([reading.turn, reading.travel], dim=-1) * away / seconds
+            excess = ((-reading.speeds[:, side] - own) * said[1][:, side])[:, None].expand(-1, phase.shape[1], -1)
+            here = rot.multiply(rot.conjugate(q), reading.rotations[:, side, None])  # the border's axes seen from q
+            turned = rot.rotate(here, excess[..., :66].unflatten(-1, (22, 3))).flatten(2)
+            state = state + torch.cat([turned, excess[..., 66:]], dim=-1) * reach
+        return rot.multiply(q, rot.exp(state[..., :66].unflatten(-1, (22, 3)))), p + state[..., 66:]
+
+    @torch.no_grad()
+    def guess(
+        self, rotations: Tensor, root: Tensor, observed: Tensor, bodies: Bodies, frame_step: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Windows (B, T, …) with every gap that has both borders filled by this network; other frames as given.
+
+        rotations (B, T, 22, 4), root (B, T, 3) in the world, interpolated where observed (B, T, 23) is false. Columns
+        that are lost together are filled together, from what is known of the others.
+        """
+        window, start, stop, hidden = stretches(observed)
+        seconds = (stop - start + 1) * frame_step[window]
+        short = seconds <= LONGEST
+        if not bool(short.any()):
+            return rotations, root
+        window, start, stop, hidden, seconds = (x[short] for x in (window, start, stop, hidden, seconds))
+        mine = Bodies(bodies.offsets[window], bodies.exists[window])
+        passages = _passages(rotations, root, observed, window, start, stop, hidden, mine, frame_step)
+        reading = self.read(passages)
+        said = self(reading)
+
+        owner = torch.repeat_interleave(torch.arange(len(window), device=window.device), stop - start)
+        first = torch.cumsum(stop - start, dim=0) - (stop - start)
+        frame = torch.arange(len(owner), device=owner.device) - first[owner] + start[owner]
+        phase = (frame - start[owner] + 1) / (stop - start + 1)[owner]
+        each = reading.at(owner)
+        turned, hips = self.motion(each, (said[0][owner], said[1][owner]), phase[:, None])
+        local = hidden[owner, :22]
+        known, _ = each.frame.enter(rotations[window[owner], frame][:, None], root[window[owner], frame][:, None])
+        turned = torch.where(local[:, None, :, None], turned, known)
+        turned, moved = each.frame.leave(turned, hips)
+        rotations, root = rotations.clone(), root.clone()
+        row, column = local.nonzero(as_tuple=True)
+        rotations[window[owner][row], frame[row], column] = turned[row, 0, column]
+        row = hidden[owner, 22].nonzero()[:, 0]
+        root[window[owner][row], frame[row]] = moved[row, 0]
+        return rotations, root
+
+
+def channels(columns: Tensor) -> Tensor:
+    """Values of the columns (..., 23) as values of the channels (..., 69)."""
+    return columns.repeat_interleave(3, dim=-1)
+
+
+def stretches(observed: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gaps with both borders in windows (B, T, 23): window, start, stop (G,), hidden (G, 23) bool.
+
+    Columns of one window that are hidden in the same frames [start, stop) are one gap.
+    """
+    hidden = ~observed.cpu().numpy()
+    frames = hidden.shape[1]
+    change = np.diff(np.pad(hidden.astype(np.int8), ((0, 0), (1, 1), (0, 0))), axis=1).transpose(0, 2, 1)
+    starts, stops = np.argwhere(change == 1), np.argwhere(change == -1)
+    runs = np.stack([starts[:, 0], starts[:, 2], stops[:, 2]], axis=1)
+    closed = (runs[:, 1] > 0) & (runs[:, 2] < frames)
+    gaps, which = np.unique(runs[closed], axis=0, return_inverse=True)
+    together = np.zeros((len(gaps), COLUMNS), bool)
+    together[which.reshape(-1), starts[closed, 1]] = True
+    window, start, stop = (torch.from_numpy(x.copy()).to(observed.device) for x in gaps.reshape(-1, 3).T)
+    return window, start, stop, torch.from_numpy(together).to(observed.device)
+
+
+def _passages(
+    rotations: Tensor, root: Tensor, observed: Tensor, window: Tensor, start: Tensor, stop: Tensor, hidden: Tensor,
+    bodies: Bodies, frame_step: Tensor,
+) -> Passages:  # fmt: skip
+    """The gaps of some windows, read off their frames."""
+    step = frame_step[window][:, None]
+    lag = torch.tensor(AROUND, device=root.device) / step
+    time = torch.stack([start[:, None] - 1 - lag, stop[:, None] + lag], dim=1)
+    seconds = (stop - start + 1) * step[:, 0]
+    q, p = _at(rotations, root, window, time.flatten(1))
+    low = (time + 1e-4).floor().long()
+    frames = observed.shape[1]
+    trusted = (observed[window] | ~hidden[:, None]).all(dim=-1)  # of the columns that are lost in this gap
+    known = torch.ones_like(time)
+    for frame in (low, (time - 1e-4).ceil().long()):
+        there = (frame >= 0) & (frame < frames)
+        index = frame.clamp(0, frames - 1)
+        known *= (trusted.gather(1, index.flatten(1)).unflatten(1, index.shape[1:]) & there).float()
+    lost = (~observed).int().cumsum(dim=1)
+    lost = torch.cat([torch.zeros_like(lost[:, :1]), lost], dim=1)
+    given = lost[window, stop + 1] == lost[window, start - 1]
+    inside = None
+    if bool(given.any()):
+        inside = _at(
+            rotations, root, window, start[:, None] - 1 + even_places(root.device) * (stop - start + 1)[:, None]
+        )
+    return Passages(
+        q.unflatten(1, time.shape[1:]), p.unflatten(1, time.shape[1:]), known, seconds, bodies, given, inside
+    )  # fmt: skip
+
+
+def _at(rotations: Tensor, root: Tensor, window: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
+    """Windows' motion at fractional frames (G, N), held beyond the ends."""
+    frames = root.shape[1]
+    time = time.clamp(0, frames - 1)
+    low = (time + 1e-4).floor().long().clamp(max=max(frames - 2, 0))
+    part = (time - low)[..., None]
+    high = (low + 1).clamp(max=frames - 1)
+    row = window[:, None]
+    a, b = rotations[row, low], rotations[row, high]
+    b = torch.where((a * b).sum(dim=-1, keepdim=True) < 0, -b, b)
+    return rot.normalize(a + part[..., None] * (b - a)), root[row, low] + part * (root[row, high] - root[row, low])

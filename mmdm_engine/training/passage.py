@@ -1,0 +1,279 @@
+"""Training of the passages' network: borders from random places, thousands of gaps a second instead of tens.
+
+T="python -m mmdm_engine train --data train.npz"
+$T passage   --learning-rate 1e-3 --run runs/p --export passage.safetensors
+$T inbetween --passage passage.safetensors --run runs/i --export inbetween.safetensors
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import rotations as rot
+from ..model.config import overridden
+from ..pack import Pack
+from ..priors.passage import AROUND, LONGEST, PassageConfig, PassageNetwork, Passages, Reading, even_places
+from .clips import Clips, mirror, proportions, warped
+from .corruption import PART_SHARE, PARTS
+from .tasks import PriorTask
+
+PLACES = 6
+"""Places in each gap at which the answer is compared with the truth."""
+MARGIN = 0.4
+"""Seconds of the clip on either side of a gap."""
+SHORT = 0.06
+"""Seconds between borders of the shortest gap drawn."""
+COMMON = 2.05
+LONG_SHARE = 0.15
+"""Share of gaps above `COMMON` seconds."""
+DENSE_SHARE = 0.7
+"""Share of gaps whose borders both have surroundings that are observed throughout."""
+SCORED = (5, 15, 30, 45)
+ARMS = (13, 16, 18, 20, 14, 17, 19, 21)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What lies in the gaps: rotations (N, P, 22, 4) and root (N, P, 3) in the world at phases (N, P).
+
+    kind (N,): what is lost, the whole body or which part of it.
+    """
+
+    rotations: Tensor
+    root: Tensor
+    phase: Tensor
+    kind: Tensor
+
+
+class PassageTask(PriorTask):
+    """Draw borders, say what lies between them, compare at a few places with the truth."""
+
+    name = "passage"
+    network: PassageNetwork
+    usual: Tensor
+
+    def __init__(self, about: Mapping[str, Any]):
+        super().__init__({**about, "passage": {}})
+        self.network = PassageNetwork(PassageConfig(**about["passage"]))
+        self.weights = replace(self.weights, position=1.0, rotation=2.0)
+        # what interpolation is off by, by length of gap and kind of loss: every kind counts alike
+        self.register_buffer("usual", torch.zeros(24, len(PARTS) + 1, 3), persistent=False)
+
+    @classmethod
+    def configure(
+        cls, size: str, overrides: Sequence[str], pack: Pack, init: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
+        """See `PriorTask`; ``size`` is not used, ``FIELD=VALUE`` are those of `PassageConfig`."""
+        config = PassageConfig(**init["passage"]) if init else PassageConfig()
+        return {"passage": asdict(overridden(config, overrides))}
+
+    def prepare(self, clips: Clips, generator: torch.Generator, batches: int = 40) -> None:
+        """Measure the features and the residuals on training data."""
+        features, seconds, squares = [], [], []
+        for i in range(batches):
+            truth, passages = self.draw(clips, 3000, generator, parts=bool(i % 2))
+            reading = self.network.read(passages)
+            state = self._residual(reading, truth)
+            features.append(reading.features)
+            seconds.append(passages.seconds)
+            squares.append(state.square().mean(dim=1))
+        network = self.network
+        network.size.measure(torch.cat(seconds), torch.cat(squares))
+        every = torch.cat(
+            [network.read(self.draw(clips, 3000, generator, parts=bool(i % 2))[1]).features for i in range(batches)]
+        )  # the size of half waves is known only now
+        network.mean.copy_(every.mean(dim=0))
+        network.deviation.copy_(every.std(dim=0).clamp(min=1e-2))
+
+    @staticmethod
+    def _residual(reading: Reading, truth: Truth) -> Tensor:
+        return PassageNetwork.residual(reading, *reading.frame.enter(truth.rotations, truth.root), truth.phase)
+
+    def draw(  # type: ignore[override]
+        self, clips: Clips, frames: int, generator: torch.Generator, parts: bool | None = None
+    ) -> tuple[Truth, Passages]:
+        """About ``frames`` places in gaps of any length, whole bodies or (parts) parts of them."""
+        count = max(8, frames // PLACES)
+
+        def uniform(*shape: int) -> Tensor:
+            return torch.rand(shape, generator=generator).to(clips.device)
+
+        if parts is None:
+            parts = float(torch.rand((), generator=generator)) < self.network.config.parts
+        if self.network.config.mixed:
+            count += count % 2
+        u = uniform(count).sqrt()
+        seconds = SHORT * (COMMON / SHORT) ** u
+        seconds = torch.where(uniform(count) < LONG_SHARE, COMMON * (LONGEST / COMMON) ** uniform(count), seconds)
+        phase = uniform(count, PLACES)
+        if self.network.config.mixed:
+            seconds, phase = (x[: count // 2].repeat(2, *[1] * (x.ndim - 1)) for x in (seconds, phase))
+        truth, passages = cut(clips, seconds, phase, parts, generator)
+        return varied(truth, passages, self.network.config, generator)
+
+    def forward(self, batch: Truth, windows: Passages, generator: torch.Generator) -> dict[str, Tensor]:  # type: ignore[override]
+        """Loss terms: distances of the body and its joints, and of the quaternions, over interpolation's usual ones."""
+        reading = self.network.read(windows)
+        true_rotations, true_hips = reading.frame.enter(batch.rotations, batch.root)
+        true_places = reading.frame.positions(true_rotations, true_hips)
+
+        def known(rotations: Tensor, hips: Tensor) -> tuple[Tensor, Tensor]:
+            given = windows.given[:, None]
+            return (
+                torch.where(given[..., :22, None], true_rotations, rotations),
+                torch.where(given[..., 22:], true_hips, hips),
+            )
+
+        def off(motion: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+            """Per gap: distances of joints, of the body as one vector, and of the quaternions as one vector."""
+            error = (reading.frame.positions(*motion) - true_places).square().sum(dim=-1)
+            sign = torch.where((motion[0] * true_rotations).sum(dim=-1, keepdim=True) < 0, -1.0, 1.0)
+            turn = (sign * motion[0] - true_rotations).square().sum(dim=(-1, -2))
+            return (
+                (error + 1e-7).sqrt().mean(dim=(1, 2)), (error.sum(dim=-1) + 1e-6).sqrt().mean(dim=1),
+                (turn + 1e-6).sqrt().mean(dim=1),
+            )  # fmt: skip
+
+        joints, body, turn = off(known(*self.network.motion(reading, self.network(reading), batch.phase)))
+        with torch.no_grad():
+            _, *base = off(known(*self.network.interpolated(reading, batch.phase)))
+            where = (self.network.size.place(windows.seconds).round().long(), batch.kind)
+            self.usual.mul_(0.98).index_put_(
+                where, torch.stack([*base, torch.ones_like(turn)], dim=-1), accumulate=True
+            )
+            usual = self.usual[where]
+            usual = (usual[:, :2] / usual[:, 2:]).clamp(min=0.01)
+        return {"position": ((body + 2 * joints) / usual[:, 0]).mean(), "rotation": (turn / usual[:, 1]).mean()}
+
+    @torch.no_grad()
+    def score(self, clips: Clips, generator: torch.Generator) -> dict[str, float]:
+        """Ratios to interpolation, mean over gaps of 5 to 45 frames at 30 fps: joints' distances and angles."""
+        found = []
+        parts = self.network.config.parts > 0.5
+        for frames in SCORED:
+            seconds = torch.full((256,), (frames + 1) / 30, device=clips.device)
+            phase = even_places(clips.device)[::3].expand(256, -1)
+            truth, passages = cut(clips, seconds, phase, parts, generator, augment=False)
+            reading = self.network.read(passages)
+            true = reading.frame.enter(truth.rotations, truth.root)
+            given = passages.given[:, None]
+            ratio = []
+            for motion in (
+                self.network.motion(reading, self.network(reading), phase),
+                self.network.interpolated(reading, phase),
+            ):
+                q = torch.where(given[..., :22, None], true[0], motion[0])
+                hips = torch.where(given[..., 22:], true[1], motion[1])
+                gone = (reading.frame.positions(q, hips) - reading.frame.positions(*true)).norm(dim=-1).mean()
+                ratio.append((float(gone), float(rot.angle(q, true[0]).mean())))
+            found.append([a / b for a, b in zip(*ratio, strict=True)])
+        means = torch.tensor(found).mean(dim=0)
+        return {"position": float(means[0]), "angle": float(means[1])}
+
+
+def cut(
+    clips: Clips, seconds: Tensor, phase: Tensor, parts: bool, generator: torch.Generator, augment: bool = True
+) -> tuple[Truth, Passages]:
+    """Gaps of ``seconds`` (N,) from random places, with the truth at phases (N, P).
+
+    parts: a part of the body is lost, else all of it. augment: as in `Clips.sample`; and the surroundings of some
+    borders are known only for a while, beyond which they are interpolated between lone keys, or held.
+    """
+    count, device = len(seconds), clips.device
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=generator).to(device)
+
+    rate = torch.full((count,), clips.fps, device=device)
+    if augment:
+        rate = warped(rate, uniform(count))
+    rate = torch.minimum(rate, (clips.length.max() - 2) / (seconds + 2 * MARGIN))
+    clip, first = clips.pick((seconds + 2 * MARGIN) * rate, generator)
+    border = torch.stack([first + MARGIN * rate, first + (MARGIN + seconds) * rate], dim=1)[..., None]
+    away = torch.tensor([-1.0, 1.0], device=device)[:, None] * rate[:, None, None]
+    lag = torch.tensor(AROUND, device=device).expand(count, 2, -1)
+    near, far, part, known = lag, lag, torch.zeros_like(lag), torch.ones_like(lag)
+    if augment:
+        dense = torch.where(uniform(count, 2, 1) < 0.5, 0.3 * uniform(count, 2, 1), 0.0)
+        dense = torch.where((uniform(count, 1, 1) < DENSE_SHARE) | (uniform(count, 2, 1) < 0.3), 1.0, dense)
+        apart = 0.08 * (1.5 / 0.08) ** uniform(count, 2, 1)
+        step = ((lag - dense) / apart).clamp(min=0)
+        known = (lag <= dense).float()
+        held = uniform(count, 2, 1) < 0.15
+        near = torch.where(lag <= dense, lag, dense + torch.where(held, 0.0, step.floor() * apart))
+        far = torch.where(lag <= dense, lag, dense + torch.where(held, 0.0, (step.floor() + 1) * apart))
+        part = torch.where(lag <= dense, 0.0, step.frac())
+    inside = even_places(device).expand(count, -1)
+    phases = torch.cat([phase, inside], dim=1) if parts else phase
+    between = first[:, None] + (MARGIN + seconds[:, None] * phases) * rate[:, None]
+    last = clips.length[clip][:, None] - 1.001
+    times = [(border + away * x).flatten(1).clamp(min=torch.zeros_like(last), max=last) for x in (near, far)]
+    q, p = clips.at(clip, torch.cat([*times, between], dim=1))
+    bodies = clips.bodies(clip)
+    if augment:
+        q, p, bodies = mirror(q, p, bodies, uniform(count) < 0.5)
+        bodies = proportions(bodies, uniform(count, 4))
+    samples = times[0].shape[1]
+    share = part.flatten(1)[..., None]
+    b = torch.where((q[:, :samples] * q[:, samples : 2 * samples]).sum(dim=-1, keepdim=True) < 0, -1.0, 1.0)
+    around = q[:, :samples] + share[..., None] * (b * q[:, samples : 2 * samples] - q[:, :samples])
+    moved = p[:, :samples] + share * (p[:, samples : 2 * samples] - p[:, :samples])
+    lost, kind = losses(count, parts, generator)
+    rest = slice(2 * samples, 2 * samples + phase.shape[1])
+    passages = Passages(
+        rot.normalize(around).unflatten(1, (2, -1)), moved.unflatten(1, (2, -1)), known, seconds, bodies,
+        ~lost.to(device), (q[:, rest.stop :], p[:, rest.stop :]) if parts else None,
+    )  # fmt: skip
+    return Truth(q[:, rest], p[:, rest], phase, kind.to(device)), passages
+
+
+def varied(
+    truth: Truth, passages: Passages, config: PassageConfig, generator: torch.Generator
+) -> tuple[Truth, Passages]:
+    """People who do not exist: other rest poses (config.bent), and arms of somebody else (config.mixed).
+
+    For ``mixed``, the second half of the batch has the lengths and places of the first.
+    """
+    count = len(passages.seconds)
+    q = [passages.rotations.flatten(1, 2), truth.rotations, *(passages.inside or ())[:1]]
+    if config.bent:
+        size = math.radians(config.bent) * torch.rand((count, 1, 1), generator=generator)
+        turn = rot.exp((size * torch.randn((count, 22, 3), generator=generator)).to(passages.root))[:, None].clone()
+        turn[:, :, 0] = torch.tensor(rot.IDENTITY)
+        q = [rot.multiply(x, turn) for x in q]
+    if config.mixed:
+        half = count // 2
+        alike = (passages.known[:half] == passages.known[half:]).flatten(1).all(dim=1)
+        swap = (alike & (torch.rand(half, generator=generator) < config.mixed).to(alike.device)).repeat(2)
+        arms = torch.zeros(22, dtype=torch.bool, device=passages.root.device)
+        arms[list(ARMS)] = True
+        which = (swap[:, None] & arms)[:, None, :, None]
+        q = [torch.where(which, x.roll(half, dims=0), x) for x in q]
+    inside = (q[2], passages.inside[1]) if passages.inside is not None else None
+    return (
+        replace(truth, rotations=q[1]),
+        replace(passages, rotations=q[0].unflatten(1, passages.root.shape[1:3]), inside=inside),
+    )
+
+
+def losses(count: int, parts: bool, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Which columns (N, 23) are lost, and the kind (N,) of each loss: 0 = the whole body, else a part."""
+    if not parts:
+        return torch.ones((count, 23), dtype=torch.bool), torch.zeros(count, dtype=torch.long)
+    table = torch.zeros((len(PARTS), 23), dtype=torch.bool)
+    for i, part in enumerate(PARTS):
+        table[i, list(part)] = True
+    which = torch.multinomial(torch.from_numpy(PART_SHARE), count, replacement=True, generator=generator)
+    lost = table[which]
+    some = torch.rand((count, 1), generator=generator) < 0.15  # joints at random
+    joints = torch.rand((count, 23), generator=generator) < torch.rand((count, 1), generator=generator) * 0.6
+    joints[:, 20] |= ~joints.any(dim=1)
+    lost = torch.where(some, joints, lost)
+    lost[:, 22] = lost[:, 0]
+    return lost, which + 1
