@@ -36,14 +36,18 @@ class Encoder(nn.Module):
         self.read = nn.Linear(kaa.joint_dim, config.outputs) if joint_tokens else None
         self.norm_pose = nn.LayerNorm(kaa.pose_dim) if wide else None
         self.read_pose = nn.Linear(kaa.pose_dim, joints * config.outputs) if wide else None
-        self.forget()
-
-    def forget(self) -> None:
-        """Set the read-outs to zero: nothing is said until they are trained again."""
         for layer in (self.read, self.read_pose):
             if layer is not None:
                 nn.init.zeros_(layer.weight)
                 nn.init.zeros_(layer.bias)
+
+    def widened(self, name: str, value: Tensor) -> Tensor:
+        """A read-out's weights of an encoder with fewer outputs, with zeros for those it lacks."""
+        joints = self.joints if name.startswith("read_pose.") else 1
+        value = value.unflatten(0, (joints, -1))
+        wide = value.new_zeros((joints, self.config.outputs, *value.shape[2:]))
+        wide[:, : value.shape[1]] = value
+        return wide.flatten(0, 1)
 
     def forward(
         self,

@@ -68,6 +68,7 @@ class Condition:
     frame_step: Tensor
     label: Tensor | None = None
     plain: Tensor | None = None  # (B, T, 22, 6) from the base to interpolation, scaled; None = they are one
+    guessed: Tensor | None = None  # (B, T, 22) bool: whose base is a passage's guess; None = nobody's
 
 
 def _trusted_frames(observed: Tensor) -> Tensor:
@@ -108,7 +109,8 @@ class InbetweenNetwork(nn.Module):
 
     The base is SLERP and LERP between the nearest observed values of each column. Tokens describe the base, so that
     the observed context is read as it is; masks and times to the nearest trusted frame say what the base is worth.
-    The answer is a free residual plus weighted continuations of the border velocities (see `border`).
+    The answer is a free residual plus weighted continuations of the border velocities (see `border`). What is to be
+    said over a passage's guess is another thing than over interpolation, so each has a read-out of its own.
 
     words: the labels' vocabulary, see `text`; with none the network takes no labels.
 
@@ -137,7 +139,8 @@ class InbetweenNetwork(nn.Module):
         super().__init__()
         self.objective, self.base = objective, base
         self.text = WordTable(words) if words else None
-        self.config = EncoderConfig(kaa, self.FEATURES, residual.STATE, self.OUTPUTS, DIM if words else 0)
+        outputs = self.OUTPUTS * (2 if passages else 1)
+        self.config = EncoderConfig(kaa, self.FEATURES, residual.STATE, outputs, DIM if words else 0)
         self.encoder = Encoder(self.config)
         self.scale = residual.GapScale()
         self.spread = MotionNoise()
@@ -172,6 +175,12 @@ class InbetweenNetwork(nn.Module):
             windows.rotations, windows.root, windows.observed, windows.bodies, windows.frame_step
         )
         return replace(windows, rotations=found[0], root=found[1], plain=(windows.rotations, windows.root))
+
+    @staticmethod
+    def _guessed(windows: Windows) -> Tensor:
+        """(B, T, 22): joints that lie between two borders which are near enough for a guess."""
+        apart = (windows.before + windows.after)[..., :22]
+        return ~windows.observed[..., :22] & (apart <= passage.LONGEST)
 
     def condition(self, windows: Windows) -> Condition:
         """Everything about the windows that does not depend on the diffusion step; their motion is the base."""
@@ -213,7 +222,7 @@ class InbetweenNetwork(nn.Module):
         return Condition(
             frame, base_rotations, base_hips, features, tangents, scale,
             residual.columns(~observed), seconds_from_centre(observed.shape[1], windows.frame_step), windows.frame_step,
-            windows.label, plain,
+            windows.label, plain, self._guessed(windows) if windows.plain is not None else None,
         )  # fmt: skip
 
     def predict(self, condition: Condition, state: Tensor, step: Tensor) -> Tensor:
@@ -224,6 +233,9 @@ class InbetweenNetwork(nn.Module):
         step it holds nothing and the answer is the network's own; at the first it is nearly the state.
         """
         out = _encode(self.encoder, condition, state, step)
+        if self.passage is not None:
+            plain, guessed = out.chunk(2, dim=-1)
+            out = plain if condition.guessed is None else torch.where(condition.guessed[..., None], guessed, plain)
         free, weights = out.split([residual.STATE, 2 * border.COUNT], dim=-1)
         said = free + residual.weigh(condition.bank, weights)
         if self.objective == "x0":

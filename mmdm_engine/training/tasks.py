@@ -77,7 +77,8 @@ class PriorTask(nn.Module, ABC):
         """
         kind, trained = store.load_any(prior, "cpu")
         mine = self.network.state_dict()
-        theirs = {k: v for k, v in trained.state_dict().items() if k in mine and v.shape == mine[k].shape}
+        theirs = self.fitted(trained.state_dict())
+        theirs = {k: v for k, v in theirs.items() if k in mine and v.shape == mine[k].shape}
         strange = [
             k for k in mine if k not in theirs and not k.startswith(("text.", "passage.")) and ".label." not in k
         ]
@@ -87,6 +88,10 @@ class PriorTask(nn.Module, ABC):
             )
         self.network.load_state_dict({**mine, **theirs})
         return kind == self.name
+
+    def fitted(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Another network's weights in the shapes of this one."""
+        return weights
 
     @property
     def label_ids(self) -> LabelIds | None:
@@ -131,11 +136,20 @@ class InbetweenTask(PriorTask):
         return {**super().configure(size, overrides, pack, init), "words": list(words), **passage}
 
     def begin_at(self, passage: str) -> None:
-        """Take over the passages' network, trained before. What the encoder learned to add to interpolation is void."""
+        """Take over the passages' network, trained before, from whose guess the residual starts."""
         trained = store.load(passage, "passage", "cpu")
         assert self.network.passage is not None
         self.network.passage.load_state_dict(trained.state_dict())
-        self.network.encoder.forget()
+
+    def fitted(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """As they are; over a guess, of which a network without passages has said nothing, nothing is said at first."""
+        if self.network.passage is None or any(name.startswith("passage.") for name in weights):
+            return weights
+        own = "encoder.read"
+        return {
+            name: self.network.encoder.widened(name.removeprefix("encoder."), value) if name.startswith(own) else value
+            for name, value in weights.items()
+        }
 
     @property
     def label_ids(self) -> LabelIds | None:

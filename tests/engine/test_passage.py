@@ -9,8 +9,10 @@ from test_training import TINY
 from mmdm_engine import cli, fill_gap
 from mmdm_engine import rotations as rot
 from mmdm_engine.baselines import interpolate
+from mmdm_engine.masking import nearest_trusted
 from mmdm_engine.pack import Pack
 from mmdm_engine.priors import passage, store
+from mmdm_engine.priors.network import Windows
 from mmdm_engine.priors.passage import PassageConfig, PassageNetwork
 from mmdm_engine.priors.window import Bodies
 from mmdm_engine.training import passage as training
@@ -194,6 +196,35 @@ def test_train_a_passages_network_and_begin_at_it(pack_path, tmp_path, capsys, m
     capsys.readouterr()
     assert cli.main(["train", "refinement", *data, "--run", str(tmp_path / "d"), "--passage", str(made)]) != 0
     assert "leave out --passage" in capsys.readouterr().err
+
+
+def test_a_prior_that_meets_a_guess_says_what_it_said_elsewhere_and_nothing_over_the_guess(tmp_path):
+    """One that began at interpolation keeps what it can, when passages are put under it."""
+    made = tmp_path / "passage.safetensors"
+    store.save(network(), "passage", {"ledger": []}, made)
+    old = store.read_card(store.resolve("inbetween"))
+    task = InbetweenTask({"kaa": old["kaa"], "words": old["words"], "passage": {"width": 32, "blocks": 1}})
+    fresh = InbetweenTask({"kaa": old["kaa"], "words": old["words"]})
+    torch.nn.init.normal_(fresh.network.encoder.read_pose.weight, std=0.05)
+    store.save(fresh.network, "inbetween", {"ledger": []}, tmp_path / "plain.safetensors")
+    task.start_from(str(tmp_path / "plain.safetensors"))
+    task.begin_at(str(made))
+    fresh.start_from(str(tmp_path / "plain.safetensors"))
+    rotations, root, bodies = windows(2)
+    observed = torch.ones((2, FRAMES, 23), dtype=torch.bool)
+    observed[0, 20:40] = False
+    observed[1, 30:] = False
+    before, after = (x / FPS for x in nearest_trusted(observed))
+    base = interpolate(rotations, root, observed)
+    given = Windows(*base, observed, before, after, torch.ones((2, FRAMES, 22)), bodies, torch.full((2,), 1 / FPS))
+    said = []
+    for network_ in (task.network.eval(), fresh.network.eval()):
+        condition = network_.condition(network_.guess(given))
+        said.append(network_.sample(condition))
+    assert said[0][0].abs().max() == 0, "nothing over the guess"
+    assert said[1][0].abs().max() > 1e-3
+    torch.testing.assert_close(said[0][1], said[1][1])
+    assert said[1][1].abs().max() > 1e-3
 
 
 def test_people_who_do_not_exist_keep_what_they_are_asked(pack_path):
