@@ -123,7 +123,7 @@ class InbetweenNetwork(nn.Module):
     OUTPUTS = residual.STATE + 2 * border.COUNT
     REST_SCALE = 0.4
     """Radians and leg lengths that count as one from the rest pose: about the RMS of CMU's motions."""
-    VARIETY = 0.5
+    VARIETY = 0.4
     """How far takes part from the one-pass answer; 1 = as far as that parts from interpolation, joint by joint."""
     LARGEST = 6.0
     """Clean signal implied by a predicted noise is kept within this: near pure noise a small error means a huge one."""
