@@ -34,6 +34,8 @@ LONG_SHARE = 0.15
 """Share of gaps above `COMMON` seconds."""
 DENSE_SHARE = 0.7
 """Share of gaps whose borders both have surroundings that are observed throughout."""
+LEAST = 0.1
+"""Smallest deviation of a feature, about six degrees: what hardly varies here may be far off on another skeleton."""
 SCORED = (5, 15, 30, 45)
 ARMS = (13, 16, 18, 20, 14, 17, 19, 21)
 
@@ -89,7 +91,7 @@ class PassageTask(PriorTask):
             [network.read(self.draw(clips, 3000, generator, parts=bool(i % 2))[1]).features for i in range(batches)]
         )  # the size of half waves is known only now
         network.mean.copy_(every.mean(dim=0))
-        network.deviation.copy_(every.std(dim=0).clamp(min=1e-2))
+        network.deviation.copy_(every.std(dim=0).clamp(min=LEAST))
 
     @staticmethod
     def _residual(reading: Reading, truth: Truth) -> Tensor:
