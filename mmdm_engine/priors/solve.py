@@ -16,6 +16,7 @@ from ..contract import Motion, MotionError
 from ..contract.chains import runs
 from ..masking import nearest_trusted
 from .network import InbetweenNetwork, Progress, Windows
+from .passage import AROUND
 from .window import Bodies
 
 CONTEXT = 0.4
@@ -227,17 +228,22 @@ def _solve_parts(
 
 
 def _guessed(network: InbetweenNetwork, part: Part, times: tuple[torch.Tensor, torch.Tensor]) -> Base:
-    """The base of a part: what the network guesses over all of its motion at once."""
+    """The base of a part: what the network guesses over all of its gaps, from what lies around them."""
     plain = part.job.base()
-    device = next(network.parameters()).device
-    whole = network.guess(_windows([Span(0, 0, len(plain[1]))], [part], [Base(*plain, plain)], [times], device))
-    hidden = part.job.hidden
-    moved = whole.root[0].cpu().double().numpy() + plain[1].mean(axis=0)
-    return Base(
-        np.where(hidden[:, :22, None], whole.rotations[0].cpu().double().numpy(), plain[0]),
-        np.where(hidden[:, 22:], moved, plain[1]),
-        plain,
-    )
+    rotations, root = plain[0].copy(), plain[1].copy()
+    rows = np.flatnonzero(part.job.hidden.any(axis=1) & part.rows)
+    if len(rows):
+        around = math.ceil((AROUND[-1] + 0.05) * part.job.motion.fps) + 1
+        near = Span(0, max(0, int(rows[0]) - around), min(len(root), int(rows[-1]) + 1 + around))
+        inside = slice(near.start, near.stop)
+        device = next(network.parameters()).device
+        guess = network.guess(_windows([near], [part], [Base(*plain, plain)], [times], device))
+        hidden = part.job.hidden[inside]
+        turned = guess.rotations[0].cpu().double().numpy()
+        moved = guess.root[0].cpu().double().numpy() + root[inside].mean(axis=0)
+        root[inside] = np.where(hidden[:, 22:], moved, root[inside])
+        rotations[inside] = np.where(hidden[:, :22, None], turned, rotations[inside])
+    return Base(rotations, root, plain)
 
 
 def _stride(job: Job, run: tuple[int, int], longest: float) -> float:
