@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from .. import rotations as rot
+from ..contract import MotionError
+from .border import DECAY
 from .window import Bodies, Frame, find_frame
 
 AROUND = (0, 1 / 30, 2 / 30, 4 / 30, 6 / 30, 9 / 30, 12 / 30)
@@ -33,8 +35,6 @@ CHANNELS = 69
 COLUMNS = 23
 SHORTEST, LONGEST = 0.03, 4.2
 """Seconds between borders that the network is trained for."""
-DECAY = 0.25
-"""Seconds over which a border's velocity is forgotten in the direction that carries it into the gap."""
 LENGTHS = (3, 6, 9, 12, 16, 18, 20)
 """Bones whose length, in leg lengths, is told."""
 
@@ -60,7 +60,7 @@ class Passages:
 
 @dataclass(frozen=True)
 class Reading:
-    """What the network goes by: features (N, F), and what its answer is added to, in the gaps' own frames.
+    """What the network's answer is added to, in the gaps' own frames.
 
     rotations (N, 2, 22, 4), hips (N, 2, 3): the borders. turn (N, 66), travel (N, 3): from one to the other.
     speeds (N, 2, 69): velocities out of the borders, away from the gap, per second.
@@ -73,7 +73,6 @@ class Reading:
     travel: Tensor
     speeds: Tensor
     seconds: Tensor
-    features: Tensor
 
     def at(self, owner: Tensor) -> Reading:
         """The gaps ``owner`` (M,), each as often as it is named."""
@@ -81,7 +80,7 @@ class Reading:
         own = Frame(frame.turn[owner], frame.origin[owner], Bodies(bodies.offsets[owner], bodies.exists[owner]))
         return Reading(
             own, self.rotations[owner], self.hips[owner], self.turn[owner], self.travel[owner], self.speeds[owner],
-            self.seconds[owner], self.features[owner],
+            self.seconds[owner],
         )  # fmt: skip
 
 
@@ -89,18 +88,29 @@ class Reading:
 class PassageConfig:
     """width, blocks: of the residual MLP.
 
-    For training: dropout, blanks: shares of hidden units and of inputs that are dropped. parts: share of gaps in which
-    only a part of the body is lost. bent: degrees by which rest poses are changed, at most. mixed: share of gaps whose
-    arms are somebody else's.
+    For training: dropout, blanks: shares of hidden units and of inputs that are dropped. deaf: share of gaps of which
+    some of the columns known inside are not read. parts: share of gaps in which only a part of the body is lost.
+    bent: degrees by which poses are changed, at most. axes: degrees by which joints' axes are turned, at most, without
+    moving anybody, as they differ between skeletons. mixed: share of gaps whose arms are somebody else's.
     """
 
     width: int = 1024
     blocks: int = 3
     dropout: float = 0.2
     blanks: float = 0.1
+    deaf: float = 0.0
     parts: float = 0.2
     bent: float = 0.0
+    axes: float = 0.0
     mixed: float = 0.0
+
+    def __post_init__(self) -> None:
+        shares = (self.dropout, self.blanks, self.deaf, self.parts, self.mixed)
+        degrees = (self.bent, self.axes)
+        if self.width < 1 or self.blocks < 0 or min(degrees) < 0 or not all(0 <= share <= 1 for share in shares):
+            raise MotionError(
+                "A passages' network needs a width of 1 or more, no negative blocks or degrees, and shares from 0 to 1."
+            )
 
 
 def half_waves(phase: Tensor) -> Tensor:
@@ -196,8 +206,8 @@ class PassageNetwork(nn.Module):
         """The network that `settings` speaks of."""
         return cls(PassageConfig(**about["passage"]))
 
-    def read(self, passages: Passages) -> Reading:
-        """The gaps in their own frames, and what there is to go by."""
+    def read(self, passages: Passages) -> tuple[Reading, Tensor]:
+        """The gaps in their own frames, and the features (N, F) to go by."""
         n, seconds = len(passages.seconds), passages.seconds
         shape = passages.root.shape[1:3]
         q, p = passages.rotations.flatten(1, 2), passages.root.flatten(1, 2)
@@ -213,12 +223,11 @@ class PassageNetwork(nn.Module):
         around = torch.cat([back, hips[:, :, 1:] - hips[:, :, :1]], dim=-1)  # (N, 2, 6, 69)
         lag = torch.tensor(AROUND[1:], device=p.device)[:, None]
         speeds = around[:, :, SPEED - 1] / AROUND[SPEED]
-        size = self.size(seconds)
+        reading = Reading(frame, border, place, turn, travel, speeds, seconds)
         sines = torch.zeros((n, MODES, CHANNELS), device=p.device)
         if passages.inside is not None:
-            bare = Reading(frame, border, place, turn, travel, speeds, seconds, seconds)
-            within = self.residual(bare, *frame.enter(*passages.inside), even_places(p.device))
-            sines = torch.linalg.pinv(half_waves(even_places(p.device))) @ within / size[:, None]
+            within = self.residual(reading, *frame.enter(*passages.inside), even_places(p.device))
+            sines = torch.linalg.pinv(half_waves(even_places(p.device))) @ within / self.size(seconds)[:, None]
         given = passages.given.float()
         sines = sines.clamp(-6, 6) * channels(given)[:, None]
         length = seconds.clamp(SHORTEST, LONGEST).log()[:, None]
@@ -229,16 +238,25 @@ class PassageNetwork(nn.Module):
             (speeds * seconds[:, None, None].clamp(max=0.5)).flatten(1), passages.known[:, :, 1:].flatten(1),
             length, bumps, bones, given, sines.flatten(1),
         ]  # fmt: skip
-        return Reading(frame, border, place, turn, travel, speeds, seconds, torch.cat(features, dim=-1))
+        return reading, torch.cat(features, dim=-1)
 
-    def forward(self, reading: Reading) -> tuple[Tensor, Tensor]:
+    def forward(self, reading: Reading, features: Tensor) -> tuple[Tensor, Tensor]:
         """Half waves (N, 12, 69), and weights (N, 2, 69) of the border velocities."""
-        x = ((reading.features - self.mean) / self.deviation).clamp(-5, 5)
+        x = ((features - self.mean) / self.deviation).clamp(-5, 5)
         x = nn.functional.dropout(x, self.config.blanks, self.training)
+        if self.training and self.config.deaf:
+            x = torch.cat([x[:, : -MODES * CHANNELS], self._overheard(x[:, -MODES * CHANNELS :])], dim=-1)
         said = (self.answer(self.leave(self.blocks(self.enter(x)))) + self.straight(x)) * self.CAUTION
         sines, weights = said.split([MODES * CHANNELS, 2 * COLUMNS], dim=-1)
         sines = sines.unflatten(1, (MODES, CHANNELS)) * self.size(reading.seconds)[:, None]
         return sines, channels(1 + weights.unflatten(1, (2, COLUMNS)))
+
+    def _overheard(self, sines: Tensor) -> Tensor:
+        """Half waves (N, 828) of the columns known inside, all or some of them missing from some gaps."""
+        deaf = torch.rand((len(sines), 1), device=sines.device) < self.config.deaf
+        missed = torch.rand((len(sines), COLUMNS), device=sines.device) < 2 * torch.rand_like(sines[:, :1])
+        kept = channels((~(deaf & missed)).float())
+        return (sines.unflatten(1, (MODES, CHANNELS)) * kept[:, None]).flatten(1)
 
     @staticmethod
     def interpolated(reading: Reading, phase: Tensor) -> tuple[Tensor, Tensor]:
@@ -286,8 +304,8 @@ class PassageNetwork(nn.Module):
         window, start, stop, hidden, seconds = (x[short] for x in (window, start, stop, hidden, seconds))
         mine = Bodies(bodies.offsets[window], bodies.exists[window])
         passages = _passages(rotations, root, observed, window, start, stop, hidden, mine, frame_step)
-        reading = self.read(passages)
-        said = self(reading)
+        reading, features = self.read(passages)
+        said = self(reading, features)
 
         owner = torch.repeat_interleave(torch.arange(len(window), device=window.device), stop - start)
         first = torch.cumsum(stop - start, dim=0) - (stop - start)

@@ -21,7 +21,7 @@ LONGEST = 60
 FPS = (30, 30, 30, 30, 60, 24, 25, 20, 50, 40)
 """Frame rates drawn in training; 30 is the commonest target of clean-up work."""
 COARSE_FPS = (5, 6, 10, 15)
-"""Rates of the first pass over gaps beyond two seconds."""
+"""Rates of the first pass over gaps that are too long for one go."""
 BANK = 8192
 
 

@@ -16,9 +16,11 @@ import torch
 from torch import Tensor
 
 from .. import rotations as rot
+from ..contract import PARENTS, MotionError
 from ..model.config import overridden
 from ..pack import Pack
-from ..priors.passage import AROUND, LONGEST, PassageConfig, PassageNetwork, Passages, Reading, even_places
+from ..priors.passage import AROUND, LONGEST, GapSize, PassageConfig, PassageNetwork, Passages, even_places
+from ..priors.window import Bodies
 from .clips import Clips, mirror, proportions, warped
 from .corruption import PART_SHARE, PARTS
 from .tasks import PriorTask
@@ -61,41 +63,42 @@ class PassageTask(PriorTask):
     usual: Tensor
 
     def __init__(self, about: Mapping[str, Any]):
-        super().__init__({**about, "passage": {}})
-        self.network = PassageNetwork(PassageConfig(**about["passage"]))
+        super().__init__(about)
         self.weights = replace(self.weights, position=1.0, rotation=2.0)
         # what interpolation is off by, by length of gap and kind of loss: every kind counts alike
-        self.register_buffer("usual", torch.zeros(24, len(PARTS) + 1, 3), persistent=False)
+        self.register_buffer("usual", torch.zeros(GapSize.STEPS, len(PARTS) + 1, 3), persistent=False)
 
     @classmethod
     def configure(
         cls, size: str, overrides: Sequence[str], pack: Pack, init: Mapping[str, Any] | None
     ) -> dict[str, Any]:
         """See `PriorTask`; ``size`` is not used, ``FIELD=VALUE`` are those of `PassageConfig`."""
+        if init and not init.get("passage"):
+            raise MotionError("The prior to start from has no passages' network; leave out --init.")
         config = PassageConfig(**init["passage"]) if init else PassageConfig()
         return {"passage": asdict(overridden(config, overrides))}
 
+    def start_from(self, prior: str) -> bool:
+        """See `PriorTask`; what was measured for the trained network goes with it."""
+        super().start_from(prior)
+        return True
+
+    def fitted(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Also those of a prior that begins at passages."""
+        return {name.removeprefix("passage."): value for name, value in weights.items()}
+
     def prepare(self, clips: Clips, generator: torch.Generator, batches: int = 40) -> None:
         """Measure the features and the residuals on training data."""
-        features, seconds, squares = [], [], []
-        for i in range(batches):
-            truth, passages = self.draw(clips, 3000, generator, parts=bool(i % 2))
-            reading = self.network.read(passages)
-            state = self._residual(reading, truth)
-            features.append(reading.features)
-            seconds.append(passages.seconds)
-            squares.append(state.square().mean(dim=1))
-        network = self.network
-        network.size.measure(torch.cat(seconds), torch.cat(squares))
-        every = torch.cat(
-            [network.read(self.draw(clips, 3000, generator, parts=bool(i % 2))[1]).features for i in range(batches)]
-        )  # the size of half waves is known only now
-        network.mean.copy_(every.mean(dim=0))
-        network.deviation.copy_(every.std(dim=0).clamp(min=LEAST))
-
-    @staticmethod
-    def _residual(reading: Reading, truth: Truth) -> Tensor:
-        return PassageNetwork.residual(reading, *reading.frame.enter(truth.rotations, truth.root), truth.phase)
+        drawn = [self.draw(clips, 3000, generator, parts=bool(i % 2)) for i in range(batches)]
+        network, squares = self.network, []
+        for truth, passages in drawn:
+            reading, _ = network.read(passages)
+            true = reading.frame.enter(truth.rotations, truth.root)
+            squares.append(network.residual(reading, *true, truth.phase).square().mean(dim=1))
+        network.size.measure(torch.cat([passages.seconds for _, passages in drawn]), torch.cat(squares))
+        features = torch.cat([network.read(passages)[1] for _, passages in drawn])  # in sizes that are known only now
+        network.mean.copy_(features.mean(dim=0))
+        network.deviation.copy_(features.std(dim=0).clamp(min=LEAST))
 
     def draw(  # type: ignore[override]
         self, clips: Clips, frames: int, generator: torch.Generator, parts: bool | None = None
@@ -121,30 +124,25 @@ class PassageTask(PriorTask):
 
     def forward(self, batch: Truth, windows: Passages, generator: torch.Generator) -> dict[str, Tensor]:  # type: ignore[override]
         """Loss terms: distances of the body and its joints, and of the quaternions, over interpolation's usual ones."""
-        reading = self.network.read(windows)
-        true_rotations, true_hips = reading.frame.enter(batch.rotations, batch.root)
-        true_places = reading.frame.positions(true_rotations, true_hips)
-
-        def known(rotations: Tensor, hips: Tensor) -> tuple[Tensor, Tensor]:
-            given = windows.given[:, None]
-            return (
-                torch.where(given[..., :22, None], true_rotations, rotations),
-                torch.where(given[..., 22:], true_hips, hips),
-            )
+        reading, features = self.network.read(windows)
+        true = reading.frame.enter(batch.rotations, batch.root)
+        true_places = reading.frame.positions(*true)
 
         def off(motion: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
             """Per gap: distances of joints, of the body as one vector, and of the quaternions as one vector."""
             error = (reading.frame.positions(*motion) - true_places).square().sum(dim=-1)
-            sign = torch.where((motion[0] * true_rotations).sum(dim=-1, keepdim=True) < 0, -1.0, 1.0)
-            turn = (sign * motion[0] - true_rotations).square().sum(dim=(-1, -2))
+            sign = torch.where((motion[0] * true[0]).sum(dim=-1, keepdim=True) < 0, -1.0, 1.0)
+            turn = (sign * motion[0] - true[0]).square().sum(dim=(-1, -2))
             return (
                 (error + 1e-7).sqrt().mean(dim=(1, 2)), (error.sum(dim=-1) + 1e-6).sqrt().mean(dim=1),
                 (turn + 1e-6).sqrt().mean(dim=1),
             )  # fmt: skip
 
-        joints, body, turn = off(known(*self.network.motion(reading, self.network(reading), batch.phase)))
+        joints, body, turn = off(
+            _with_given(windows, true, self.network.motion(reading, self.network(reading, features), batch.phase))
+        )
         with torch.no_grad():
-            _, *base = off(known(*self.network.interpolated(reading, batch.phase)))
+            _, *base = off(_with_given(windows, true, self.network.interpolated(reading, batch.phase)))
             where = (self.network.size.place(windows.seconds).round().long(), batch.kind)
             self.usual.mul_(0.98).index_put_(
                 where, torch.stack([*base, torch.ones_like(turn)], dim=-1), accumulate=True
@@ -162,21 +160,27 @@ class PassageTask(PriorTask):
             seconds = torch.full((256,), (frames + 1) / 30, device=clips.device)
             phase = even_places(clips.device)[::3].expand(256, -1)
             truth, passages = cut(clips, seconds, phase, parts, generator, augment=False)
-            reading = self.network.read(passages)
+            reading, features = self.network.read(passages)
             true = reading.frame.enter(truth.rotations, truth.root)
-            given = passages.given[:, None]
             ratio = []
             for motion in (
-                self.network.motion(reading, self.network(reading), phase),
+                self.network.motion(reading, self.network(reading, features), phase),
                 self.network.interpolated(reading, phase),
             ):
-                q = torch.where(given[..., :22, None], true[0], motion[0])
-                hips = torch.where(given[..., 22:], true[1], motion[1])
+                q, hips = _with_given(passages, true, motion)
                 gone = (reading.frame.positions(q, hips) - reading.frame.positions(*true)).norm(dim=-1).mean()
                 ratio.append((float(gone), float(rot.angle(q, true[0]).mean())))
             found.append([a / b for a, b in zip(*ratio, strict=True)])
         means = torch.tensor(found).mean(dim=0)
         return {"position": float(means[0]), "angle": float(means[1])}
+
+
+def _with_given(
+    passages: Passages, true: tuple[Tensor, Tensor], motion: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """An inside motion (rotations, hips) with the truth in the columns that are given."""
+    given = passages.given[:, None]
+    return torch.where(given[..., :22, None], true[0], motion[0]), torch.where(given[..., 22:], true[1], motion[1])
 
 
 def cut(
@@ -223,9 +227,10 @@ def cut(
         bodies = proportions(bodies, uniform(count, 4))
     samples = times[0].shape[1]
     share = part.flatten(1)[..., None]
-    b = torch.where((q[:, :samples] * q[:, samples : 2 * samples]).sum(dim=-1, keepdim=True) < 0, -1.0, 1.0)
-    around = q[:, :samples] + share[..., None] * (b * q[:, samples : 2 * samples] - q[:, :samples])
-    moved = p[:, :samples] + share * (p[:, samples : 2 * samples] - p[:, :samples])
+    at_near, at_far = (slice(i * samples, (i + 1) * samples) for i in range(2))
+    sign = torch.where((q[:, at_near] * q[:, at_far]).sum(dim=-1, keepdim=True) < 0, -1.0, 1.0)
+    around = q[:, at_near] + share[..., None] * (sign * q[:, at_far] - q[:, at_near])
+    moved = p[:, at_near] + share * (p[:, at_far] - p[:, at_near])
     lost, kind = losses(count, parts, generator)
     rest = slice(2 * samples, 2 * samples + phase.shape[1])
     passages = Passages(
@@ -238,17 +243,29 @@ def cut(
 def varied(
     truth: Truth, passages: Passages, config: PassageConfig, generator: torch.Generator
 ) -> tuple[Truth, Passages]:
-    """People who do not exist: other rest poses (config.bent), and arms of somebody else (config.mixed).
+    """People who do not exist: other poses and skeletons (config.bent, .axes), arms of somebody else (config.mixed).
 
     For ``mixed``, the second half of the batch has the lengths and places of the first.
     """
     count = len(passages.seconds)
     q = [passages.rotations.flatten(1, 2), truth.rotations, *(passages.inside or ())[:1]]
+    bodies = passages.bodies
+
+    def turns(degrees: float) -> Tensor:
+        """(N, 22, 4): one for every joint but the pelvis, which says where the body is headed."""
+        size = math.radians(degrees) * torch.rand((count, 1, 1), generator=generator)
+        turn = rot.exp((size * torch.randn((count, 22, 3), generator=generator)).to(passages.root)).clone()
+        turn[:, 0] = torch.tensor(rot.IDENTITY)
+        return turn
+
     if config.bent:
-        size = math.radians(config.bent) * torch.rand((count, 1, 1), generator=generator)
-        turn = rot.exp((size * torch.randn((count, 22, 3), generator=generator)).to(passages.root))[:, None].clone()
-        turn[:, :, 0] = torch.tensor(rot.IDENTITY)
+        turn = turns(config.bent)[:, None]
         q = [rot.multiply(x, turn) for x in q]
+    if config.axes:
+        turn = turns(config.axes)
+        back = rot.conjugate(turn)[:, [max(parent, 0) for parent in PARENTS]]
+        q = [rot.multiply(rot.multiply(back[:, None], x), turn[:, None]) for x in q]
+        bodies = Bodies(rot.rotate(back, bodies.offsets), bodies.exists)
     if config.mixed:
         half = count // 2
         alike = (passages.known[:half] == passages.known[half:]).flatten(1).all(dim=1)
@@ -260,7 +277,7 @@ def varied(
     inside = (q[2], passages.inside[1]) if passages.inside is not None else None
     return (
         replace(truth, rotations=q[1]),
-        replace(passages, rotations=q[0].unflatten(1, passages.root.shape[1:3]), inside=inside),
+        replace(passages, rotations=q[0].unflatten(1, passages.root.shape[1:3]), inside=inside, bodies=bodies),
     )
 
 

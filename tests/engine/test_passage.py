@@ -6,7 +6,7 @@ import pytest
 import torch
 from test_training import TINY
 
-from mmdm_engine import cli, fill_gap
+from mmdm_engine import MotionError, cli, fill_gap, kinematics
 from mmdm_engine import rotations as rot
 from mmdm_engine.baselines import interpolate
 from mmdm_engine.masking import nearest_trusted
@@ -147,7 +147,7 @@ def test_training_reads_what_filling_reads(pack_path, parts, monkeypatch):
         q, p, observed, window, start, stop, hidden, clips.bodies(chosen), torch.full((3,), 1 / 60)
     )
     assert torch.equal(found.given, cut.given)
-    torch.testing.assert_close(made.read(found).features, made.read(cut).features, rtol=1e-3, atol=2e-3)
+    torch.testing.assert_close(made.read(found)[1], made.read(cut)[1], rtol=1e-3, atol=2e-3)
 
 
 @pytest.mark.parametrize(("parts", "share"), [(0.0, 0.85), (1.0, 0.98)])
@@ -248,3 +248,43 @@ def test_people_who_do_not_exist_keep_what_they_are_asked(pack_path):
     assert rot.angle(turn, rot.multiply(rot.conjugate(passages.rotations), around.rotations)[:, 0, :3]).max() < 2e-3
     assert turn[:, :, 1:, 0].min() < 0.999
     assert rot.angle(turn[:, :, 0], torch.tensor(rot.IDENTITY)).max() < 1e-3, "where the body is headed stays"
+
+
+def test_other_axes_move_nobody(pack_path):
+    """Skeletons differ in how joints are turned at rest; where the joints are is the same."""
+    clips = Clips(Pack.load(pack_path), held_out=None)
+    generator = torch.Generator().manual_seed(0)
+    truth, passages = training.cut(clips, torch.full((8,), 0.5), torch.full((8, 3), 0.5), True, generator)
+    turned, around = training.varied(truth, passages, PassageConfig(axes=30.0), generator)
+    for was, now in (
+        ((truth.rotations, truth.root), (turned.rotations, turned.root)),
+        (passages.inside, around.inside),
+        ((passages.rotations.flatten(1, 2), passages.root.flatten(1, 2)),
+         (around.rotations.flatten(1, 2), around.root.flatten(1, 2))),
+    ):  # fmt: skip
+        before = kinematics.positions(*was, passages.bodies.offsets[:, None])
+        after = kinematics.positions(*now, around.bodies.offsets[:, None])
+        torch.testing.assert_close(after, before, atol=2e-5, rtol=0)
+    assert rot.angle(turned.rotations, truth.rotations).amax(dim=(0, 1))[1:].min() > 0.05
+    assert torch.equal(turned.rotations[:, :, 0], truth.rotations[:, :, 0]), "where the body is headed stays"
+
+
+def test_some_gaps_are_deaf_to_what_is_known_inside_in_training_only():
+    made = PassageNetwork(PassageConfig(width=32, blocks=1, dropout=0.0, blanks=0.0, deaf=0.5))
+    torch.nn.init.normal_(made.straight.weight, std=0.1)
+    sines = torch.ones((400, passage.MODES * passage.CHANNELS))
+    heard = made._overheard(sines).unflatten(1, (passage.MODES, passage.CHANNELS))
+    assert ((heard == 0) | (heard == 1)).all()
+    assert (heard == heard[:, :1]).all(), "a column is missing as a whole"
+    assert 0.3 < (heard == 1).all(dim=(1, 2)).float().mean() < 0.6
+    assert (heard == 0).all(dim=(1, 2)).any()
+    rotations, root, bodies = windows()
+    observed = torch.ones((2, FRAMES, 23), dtype=torch.bool)
+    observed[:, 15:40, [16, 18]] = False
+    assert torch.equal(*(filled(made.eval(), rotations, root, observed, bodies)[0] for _ in range(2)))
+
+
+@pytest.mark.parametrize("field", [{"dropout": 1.5}, {"width": 0}, {"bent": -1.0}, {"axes": -1.0}, {"deaf": 2.0}])
+def test_impossible_settings_get_a_sentence(field):
+    with pytest.raises(MotionError, match="passages' network needs"):
+        PassageConfig(**field)
