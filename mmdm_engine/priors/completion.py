@@ -26,6 +26,7 @@ from . import store
 from .inbetween import over
 from .network import InbetweenNetwork, Progress, Windows
 from .solve import CONTEXT, LONGEST_FRAMES, TOP_RATE, Job, Sampling, Span, batches, encoded, longest_run, taper
+from .unmoved import left_alone
 from .window import Bodies
 
 PRIOR = "completion"
@@ -98,7 +99,7 @@ def complete_many(
     sampling = Sampling(steps, seed, encoded(network, label))
     out = []
     for job, solved in zip(jobs, _solve(network, jobs, sampling, progress), strict=True):
-        whole = over(job.motion, job.hidden, *solved)
+        whole = over(job.motion, job.hidden, *left_alone(job.motion, job.hidden, *solved))
         out.append(_locked(whole, job) if lock_feet else whole)
     return out
 

@@ -17,6 +17,7 @@ from ..contract.chains import runs
 from ..masking import nearest_trusted
 from .network import InbetweenNetwork, Progress, Windows
 from .passage import AROUND
+from .unmoved import left_alone
 from .window import Bodies
 
 CONTEXT = 0.4
@@ -141,7 +142,8 @@ def solve(
     The base of every window is the interpolation over the whole motion, so residuals of overlapping windows can be
     averaged before they are applied. label, guidance: what is done, and how much more than trained it is to count.
     """
-    return _solve_jobs(network, jobs, Sampling(steps, seed, encoded(network, label), guidance), progress)
+    solved = _solve_jobs(network, jobs, Sampling(steps, seed, encoded(network, label), guidance), progress)
+    return [left_alone(job.motion, job.hidden, *answer) for job, answer in zip(jobs, solved, strict=True)]
 
 
 def _solve_jobs(
@@ -232,7 +234,7 @@ def _guessed(network: InbetweenNetwork, part: Part, times: tuple[torch.Tensor, t
     plain = part.job.base()
     rotations, root = plain[0].copy(), plain[1].copy()
     rows = np.flatnonzero(part.job.hidden.any(axis=1) & part.rows)
-    if len(rows):
+    if len(rows) and network.passage is not None:
         around = math.ceil((AROUND[-1] + 0.05) * part.job.motion.fps) + 1
         near = Span(0, max(0, int(rows[0]) - around), min(len(root), int(rows[-1]) + 1 + around))
         inside = slice(near.start, near.stop)
