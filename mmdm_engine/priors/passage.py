@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
+from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
 from .. import rotations as rot
@@ -63,7 +64,8 @@ class Reading:
     """What the network's answer is added to, in the gaps' own frames.
 
     rotations (N, 2, 22, 4), hips (N, 2, 3): the borders. turn (N, 66), travel (N, 3): from one to the other.
-    speeds (N, 2, 69): velocities out of the borders, away from the gap, per second.
+    speeds (N, 2, 69): velocities out of the borders, away from the gap, per second. size (N, 69): of the residual that
+    is to be expected.
     """
 
     frame: Frame
@@ -73,6 +75,7 @@ class Reading:
     travel: Tensor
     speeds: Tensor
     seconds: Tensor
+    size: Tensor
 
     def at(self, owner: Tensor) -> Reading:
         """The gaps ``owner`` (M,), each as often as it is named."""
@@ -80,7 +83,7 @@ class Reading:
         own = Frame(frame.turn[owner], frame.origin[owner], Bodies(bodies.offsets[owner], bodies.exists[owner]))
         return Reading(
             own, self.rotations[owner], self.hips[owner], self.turn[owner], self.travel[owner], self.speeds[owner],
-            self.seconds[owner],
+            self.seconds[owner], self.size[owner],
         )  # fmt: skip
 
 
@@ -125,33 +128,89 @@ def even_places(device: torch.device | str = "cpu") -> Tensor:
 
 
 class GapSize(nn.Module):
-    """RMS of the residual over interpolation by the seconds between borders, (69,) channels, from training data."""
+    """RMS of the residual over interpolation, (69,) channels, from training data.
 
-    STEPS = 24
+    By the seconds between borders, and by how much the lost columns are on the move there: who stands still at both
+    borders is hardly elsewhere between them, whatever the rest of the body does.
+    """
+
+    STEPS, LEVELS = 24, 12
+    CALM, BUSY = 0.003, 3.0
+    """Radians or leg lengths, see `activity`."""
     table: Tensor
+    plain: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("table", torch.ones(self.STEPS, CHANNELS))
+        self.register_buffer("table", torch.ones(self.STEPS, self.LEVELS, CHANNELS))
+        self.register_buffer("plain", torch.ones(self.STEPS, CHANNELS))
 
     @classmethod
     def place(cls, seconds: Tensor) -> Tensor:
-        """Seconds (N,) → places (N,) in the table, fractional."""
-        low, high = math.log(SHORTEST), math.log(LONGEST)
-        return (seconds.clamp(SHORTEST, LONGEST).log() - low) / (high - low) * (cls.STEPS - 1)
+        """Seconds (N,) → places (N,) in the tables, fractional."""
+        return _place(seconds, SHORTEST, LONGEST, cls.STEPS)
 
-    def forward(self, seconds: Tensor) -> Tensor:
-        """(N,) → (N, 69)."""
-        place = self.place(seconds)
-        low = place.long().clamp(max=self.STEPS - 2)
-        part = (place - low)[:, None]
-        return self.table[low] * (1 - part) + self.table[low + 1] * part
+    def usual(self, seconds: Tensor) -> Tensor:
+        """(N,) → (N, 69), over all that may go on at the borders."""
+        low, high, part = _neighbours(self.plain, self.place(seconds))
+        return torch.lerp(low, high, part)
 
-    def measure(self, seconds: Tensor, square: Tensor) -> None:
-        """Set the table from gaps (N,) and their mean squared residuals (N, 69)."""
-        near = torch.arange(self.STEPS, device=seconds.device)[:, None] - self.place(seconds)
-        weight = torch.exp(-0.5 * (near / 1.5) ** 2) + 1e-9
-        self.table.copy_((weight @ square / weight.sum(dim=1, keepdim=True)).sqrt().clamp(min=1e-4))
+    def forward(self, seconds: Tensor, activity: Tensor) -> Tensor:
+        """(N,) seconds, (N, 23) activity → (N, 69)."""
+        low, high, part = _neighbours(self.table, self.place(seconds))
+        table = torch.lerp(low, high, part[..., None]).unflatten(-1, (COLUMNS, 3))  # (N, levels, 23, 3)
+        level = _place(activity, self.CALM, self.BUSY, self.LEVELS)[:, None, :, None].expand(-1, -1, -1, 3)
+        below = level.long().clamp(max=self.LEVELS - 2)
+        low, high = table.gather(1, below)[:, 0], table.gather(1, below + 1)[:, 0]
+        return torch.lerp(low, high, (level - below)[:, 0]).flatten(1)
+
+    def measure(self, seconds: Tensor, activity: Tensor, square: Tensor, lost: Tensor) -> None:
+        """Set the tables from gaps (N,), activities (N, 23) and mean squared residuals (N, 69) where lost (N, 23)."""
+        cells = self.STEPS * self.LEVELS
+        level = _place(activity, self.CALM, self.BUSY, self.LEVELS).round().long()
+        cell = (self.place(seconds).round().long()[:, None] * self.LEVELS + level) * COLUMNS
+        cell = cell + torch.arange(COLUMNS, device=cell.device)
+        total = square.new_zeros((cells * COLUMNS, 3)).index_add_(0, cell[lost], square.unflatten(1, (-1, 3))[lost])
+        count = square.new_zeros(cells * COLUMNS).index_add_(0, cell[lost], torch.ones_like(square[:, :COLUMNS])[lost])
+        shape = (self.STEPS, self.LEVELS, COLUMNS)
+        totals, counts = total.view(*shape, 3).cpu().numpy(), count.view(shape).cpu().numpy()
+        # what no gap of training had takes the value of its likes
+        near = [
+            (gaussian_filter(totals, (*width, 0, 0)), gaussian_filter(counts, (*width, 0))[..., None])
+            for width in ((1.0, 0.7), (2.5, 1.5), (8.0, 4.0))
+        ]
+        mean = sum(weight * a for weight, (a, _) in zip((1, 1e-2, 1e-5), near, strict=True))
+        weight = sum(weight * b for weight, (_, b) in zip((1, 1e-2, 1e-5), near, strict=True)) + 1e-20
+        self.table.copy_(torch.from_numpy(np.sqrt(mean / weight)).flatten(2).clamp(min=1e-4))
+        plain = gaussian_filter(totals.sum(axis=1), (1.5, 0, 0)) / gaussian_filter(
+            counts.sum(axis=1) + 1e-9, (1.5, 0)
+        )[..., None]  # fmt: skip
+        self.plain.copy_(torch.from_numpy(np.sqrt(plain)).flatten(1).clamp(min=1e-4))
+
+
+def _place(values: Tensor, low: float, high: float, steps: int) -> Tensor:
+    """Where values lie among ``steps`` places from low to high, even in their logarithms."""
+    return (values.clamp(low, high) / low).log() / math.log(high / low) * (steps - 1)
+
+
+def _neighbours(table: Tensor, place: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows of the table (S, …) below and above places (N,), and how far from the one to the other (N, 1)."""
+    low = place.long().clamp(max=len(table) - 2)
+    return table[low], table[low + 1], (place - low)[:, None]
+
+
+def activity(reading: Reading, lost: Tensor) -> Tensor:
+    """(N, 23): by how much each column is on the move at a gap's borders, in radians or leg lengths.
+
+    Half of the square is the column's own, from border to border and by its velocities in half a second at most; half
+    is the mean of all lost (N, 23) columns.
+    """
+    reach = reading.seconds[:, None, None].clamp(max=0.5)
+    across = torch.cat([reading.turn, reading.travel], dim=-1).square()
+    square = (across + (reading.speeds * reach).square().mean(dim=1)).unflatten(1, (COLUMNS, 3)).sum(dim=-1)
+    there = lost.to(square)
+    mean = (square * there).sum(dim=1, keepdim=True) / there.sum(dim=1, keepdim=True).clamp(min=1)
+    return ((square + mean) / 2).sqrt()
 
 
 class _Block(nn.Module):
@@ -223,11 +282,13 @@ class PassageNetwork(nn.Module):
         around = torch.cat([back, hips[:, :, 1:] - hips[:, :, :1]], dim=-1)  # (N, 2, 6, 69)
         lag = torch.tensor(AROUND[1:], device=p.device)[:, None]
         speeds = around[:, :, SPEED - 1] / AROUND[SPEED]
-        reading = Reading(frame, border, place, turn, travel, speeds, seconds)
+        usual = self.size.usual(seconds)
+        reading = Reading(frame, border, place, turn, travel, speeds, seconds, usual)
+        reading = replace(reading, size=self.size(seconds, activity(reading, ~passages.given)))
         sines = torch.zeros((n, MODES, CHANNELS), device=p.device)
         if passages.inside is not None:
             within = self.residual(reading, *frame.enter(*passages.inside), even_places(p.device))
-            sines = torch.linalg.pinv(half_waves(even_places(p.device))) @ within / self.size(seconds)[:, None]
+            sines = torch.linalg.pinv(half_waves(even_places(p.device))) @ within / usual[:, None]
         given = passages.given.float()
         sines = sines.clamp(-6, 6) * channels(given)[:, None]
         length = seconds.clamp(SHORTEST, LONGEST).log()[:, None]
@@ -240,6 +301,26 @@ class PassageNetwork(nn.Module):
         ]  # fmt: skip
         return reading, torch.cat(features, dim=-1)
 
+    @torch.no_grad()
+    def measure(self, features: Tensor, given: Tensor, least: float) -> None:
+        """Set the features' means and deviations (no less than ``least``); what the network says stays what it was.
+
+        Half waves known inside count where they are given (N, 23), about zero.
+        """
+        mean, deviation = features.mean(dim=0), features.std(dim=0)
+        inside = slice(self.FEATURES - MODES * CHANNELS, None)
+        square = features[:, inside].square().unflatten(1, (MODES, CHANNELS)).sum(dim=0)
+        deviation[inside] = (square / channels(given).sum(dim=0).clamp(min=1)).sqrt().flatten()
+        mean[inside] = 0
+        deviation = deviation.clamp(min=least)
+        shift = (mean - self.mean) / self.deviation
+        self.enter.bias.add_(self.enter.weight @ shift)
+        self.answer.bias.add_(self.straight.weight @ shift)
+        for layer in (self.enter, self.straight):
+            layer.weight.mul_(deviation / self.deviation)
+        self.mean.copy_(mean)
+        self.deviation.copy_(deviation)
+
     def forward(self, reading: Reading, features: Tensor) -> tuple[Tensor, Tensor]:
         """Half waves (N, 12, 69), and weights (N, 2, 69) of the border velocities."""
         x = ((features - self.mean) / self.deviation).clamp(-5, 5)
@@ -248,7 +329,7 @@ class PassageNetwork(nn.Module):
             x = torch.cat([x[:, : -MODES * CHANNELS], self._overheard(x[:, -MODES * CHANNELS :])], dim=-1)
         said = (self.answer(self.leave(self.blocks(self.enter(x)))) + self.straight(x)) * self.CAUTION
         sines, weights = said.split([MODES * CHANNELS, 2 * COLUMNS], dim=-1)
-        sines = sines.unflatten(1, (MODES, CHANNELS)) * self.size(reading.seconds)[:, None]
+        sines = sines.unflatten(1, (MODES, CHANNELS)) * reading.size[:, None]
         return sines, channels(1 + weights.unflatten(1, (2, COLUMNS)))
 
     def _overheard(self, sines: Tensor) -> Tensor:

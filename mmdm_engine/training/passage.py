@@ -19,7 +19,18 @@ from .. import rotations as rot
 from ..contract import PARENTS, MotionError
 from ..model.config import overridden
 from ..pack import Pack
-from ..priors.passage import AROUND, LONGEST, GapSize, PassageConfig, PassageNetwork, Passages, even_places
+from ..priors.passage import (
+    AROUND,
+    LONGEST,
+    GapSize,
+    PassageConfig,
+    PassageNetwork,
+    Passages,
+    Reading,
+    activity,
+    channels,
+    even_places,
+)  # fmt: skip
 from ..priors.window import Bodies
 from .clips import Clips, mirror, proportions, warped
 from .corruption import PART_SHARE, PARTS
@@ -78,27 +89,24 @@ class PassageTask(PriorTask):
         config = PassageConfig(**init["passage"]) if init else PassageConfig()
         return {"passage": asdict(overridden(config, overrides))}
 
-    def start_from(self, prior: str) -> bool:
-        """See `PriorTask`; what was measured for the trained network goes with it."""
-        super().start_from(prior)
-        return True
-
     def fitted(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """Also those of a prior that begins at passages."""
         return {name.removeprefix("passage."): value for name, value in weights.items()}
 
-    def prepare(self, clips: Clips, generator: torch.Generator, batches: int = 40) -> None:
+    def prepare(self, clips: Clips, generator: torch.Generator, batches: int = 60) -> None:
         """Measure the features and the residuals on training data."""
-        drawn = [self.draw(clips, 3000, generator, parts=bool(i % 2)) for i in range(batches)]
-        network, squares = self.network, []
+        drawn = [self.draw(clips, 3000, generator) for _ in range(batches)]
+        network, squares, active = self.network, [], []
         for truth, passages in drawn:
             reading, _ = network.read(passages)
             true = reading.frame.enter(truth.rotations, truth.root)
             squares.append(network.residual(reading, *true, truth.phase).square().mean(dim=1))
-        network.size.measure(torch.cat([passages.seconds for _, passages in drawn]), torch.cat(squares))
+            active.append(activity(reading, ~passages.given))
+        given = torch.cat([passages.given for _, passages in drawn])
+        seconds = torch.cat([passages.seconds for _, passages in drawn])
+        network.size.measure(seconds, torch.cat(active), torch.cat(squares), ~given)
         features = torch.cat([network.read(passages)[1] for _, passages in drawn])  # in sizes that are known only now
-        network.mean.copy_(features.mean(dim=0))
-        network.deviation.copy_(features.std(dim=0).clamp(min=LEAST))
+        network.measure(features, given, LEAST)
 
     def draw(  # type: ignore[override]
         self, clips: Clips, frames: int, generator: torch.Generator, parts: bool | None = None
@@ -148,8 +156,18 @@ class PassageTask(PriorTask):
                 where, torch.stack([*base, torch.ones_like(turn)], dim=-1), accumulate=True
             )
             usual = self.usual[where]
-            usual = (usual[:, :2] / usual[:, 2:]).clamp(min=0.01)
+            usual = (usual[:, :2] / usual[:, 2:]).clamp(min=0.01) * self._rarity(reading, ~windows.given)[:, None]
         return {"position": ((body + 2 * joints) / usual[:, 0]).mean(), "rotation": (turn / usual[:, 1]).mean()}
+
+    def _rarity(self, reading: Reading, lost: Tensor) -> Tensor:
+        """(N,): how much larger or smaller than usual for its length a gap's residual will be, half of that in log.
+
+        So who hardly moves counts for more than by what there is to gain, and for less than those who move.
+        """
+        there = channels(lost.float())
+        expected = (reading.size.square() * there).sum(dim=1)
+        typical = (self.network.size.usual(reading.seconds).square() * there).sum(dim=1)
+        return (expected / typical.clamp(min=1e-12)).pow(0.25).clamp(0.2, 3)
 
     @torch.no_grad()
     def score(self, clips: Clips, generator: torch.Generator) -> dict[str, float]:

@@ -1,5 +1,7 @@
 """Passages: which gaps are seen as one, what is read of them, and that training reads what filling does."""
 
+import math
+
 import made_up
 import numpy as np
 import pytest
@@ -288,3 +290,54 @@ def test_some_gaps_are_deaf_to_what_is_known_inside_in_training_only():
 def test_impossible_settings_get_a_sentence(field):
     with pytest.raises(MotionError, match="passages' network needs"):
         PassageConfig(**field)
+
+
+def test_who_stands_still_is_expected_to_stay():
+    """The expected size goes by the length of a gap and by what its lost columns do at the borders."""
+    generator = torch.Generator().manual_seed(0)
+    count = 6000
+    seconds = 0.1 * 20 ** torch.rand(count, generator=generator)
+    active = 0.01 * 100 ** torch.rand((count, passage.COLUMNS), generator=generator)
+    lost = torch.rand((count, passage.COLUMNS), generator=generator) < 0.5
+    expected = passage.channels(active * seconds[:, None])
+    size = passage.GapSize()
+    size.measure(seconds, active, expected.square(), lost)
+    found = size(seconds, active)
+    inside = passage.channels((active > 0.02) & (active < 0.5)) & ((seconds > 0.2) & (seconds < 1.5))[:, None]
+    assert ((found / expected).log().abs()[inside] < math.log(1.6)).float().mean() > 0.95
+    still, busy = (size(torch.tensor([0.5]), torch.full((1, passage.COLUMNS), a)) for a in (1e-4, 50.0))
+    assert (still < 0.1 * busy).all(), "beyond what was measured, its nearest"
+    assert torch.isfinite(size.usual(torch.tensor([1e-3, 100.0]))).all()
+
+
+def test_activity_is_of_the_lost_columns_and_of_their_own():
+    rotations, root, bodies = windows()
+    observed = torch.ones((2, FRAMES, 23), dtype=torch.bool)
+    observed[:, 15:40, [16, 18]] = False
+    q = rotations.clone()
+    q[:, :, [1, 4]] = rot.exp(torch.randn((2, FRAMES, 2, 3), generator=torch.Generator().manual_seed(0)))
+    found = []
+    for motion in (rotations, q):
+        gaps = passage.stretches(observed)
+        read = passage._passages(motion, root, observed, *gaps, bodies, torch.full((2,), 1 / FPS))
+        found.append(passage.activity(network().read(read)[0], ~read.given))
+    torch.testing.assert_close(found[0][:, [16, 18]], found[1][:, [16, 18]], rtol=1e-3, atol=1e-5)
+    assert (found[1][:, [1, 4]] > found[0][:, [1, 4]]).all()
+
+
+def test_measuring_anew_changes_nothing_that_is_said():
+    made = network()
+    rotations, root, bodies = windows(8)
+    observed = torch.ones((8, FRAMES, 23), dtype=torch.bool)
+    observed[:, 15:40, [16, 18]] = False
+    given = passage._passages(
+        rotations, root, observed, *passage.stretches(observed), bodies, torch.full((8,), 1 / FPS)
+    )
+    reading, features = made.read(given)
+    with torch.no_grad():
+        before = made(reading, features)
+        made.measure(features, given.given, 0.1)
+        after = made(reading, features)
+    assert made.mean.abs().max() > 0
+    for a, b in zip(before, after, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
