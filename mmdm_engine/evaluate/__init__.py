@@ -6,9 +6,10 @@ that is entered in `command.EVALUATIONS`; what several of them need is in `windo
 
 from .command import add_arguments, run
 from .figures import LAFAN1_DEVIATION, bootstrap_ratio, clean_figures, gap_figures, lafan1_deviation, mean_mpjpe
+from .filters import TUNED
 from .inbetween import FILLERS, Fill, inbetween, prior_filler
 from .noise import add_noise
-from .refinement import TUNED, Clean, prior_cleaner, refine, tune_filters
+from .refinement import Clean, prior_cleaner, refine, tune_filters
 from .tables import machine
 from .windows import Window, category, cut
 

@@ -111,8 +111,3 @@ def chosen(args: argparse.Namespace) -> tuple[str, Spoil]:
         raise MotionError("Noise cannot be negative; give --noise and --root-noise of zero or more.")
     words = f"noise {args.noise:g}° and {args.root_noise:g} cm per axis"
     return words, partial(add_noise, degrees=args.noise, metres=args.root_noise / 100)
-
-
-def is_usual(args: argparse.Namespace) -> bool:
-    """Whether this is the noise for which tuned filters are kept."""
-    return not args.case and (args.noise, args.root_noise) == (NOISE_DEGREES, 100 * NOISE_METRES)

@@ -16,6 +16,7 @@ from ..pack import Pack
 from . import noise
 from .entry import Evaluation, Progress, Report, Request, Row
 from .figures import categories, clean_figures, mean_mpjpe, summary
+from .filters import KEPT, TUNED
 from .noise import Spoil, add_noise
 from .tables import category_table, figures_table, rows_of
 from .windows import clips_of, cut, in_batches
@@ -29,14 +30,6 @@ REFINE_SECONDS = 3.0
 
 Clean = Callable[[list[Motion]], list[Motion]]
 """A method of refinement."""
-
-TUNED: tuple[Filter, ...] = (
-    Filter("savitzky_golay", {"window": 0.37, "order": 1}, {"window": 0.3, "order": 1}),
-    Filter("butterworth", {"cutoff": 1.75, "order": 2}, {"cutoff": 2, "order": 2}),
-    Filter("gaussian", {"sigma": 0.1}, {"sigma": 0.08}),
-    Filter("one_euro", {"min_cutoff": 0.5, "beta": 2}, {"min_cutoff": 0.01, "beta": 12}),
-)
-"""Every kind of filter at the usual noise and 30 fps, tuned for MPJPE; the best first."""
 
 
 def prior_cleaner(prior: str | None, device: str) -> Clean:
@@ -135,10 +128,10 @@ def _measure(request: Request) -> Report:
     tuning, filters = request.tuning(), None
     if tuning:
         filters = [f for f, _ in tune_filters(tuning, args.fps, 200, spoil, progress)]
-    elif not noise.is_usual(args):
-        raise MotionError(
-            "Filters are kept for the usual jitter alone; give --tune-data PACK.npz to tune them for this."
-        )
+    elif words in KEPT:
+        filters = list(KEPT[words])
+    else:
+        raise MotionError("No filters are kept for this size of jitter; give --tune-data PACK.npz to tune them for it.")
     cleaner = prior_cleaner(request.prior, args.device) if request.ours else None
     report = refine(request.pack, args.fps, args.windows or 120, filters, cleaner, spoil, progress, request.seed)
     return {"case": words, **report}

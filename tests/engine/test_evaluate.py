@@ -13,7 +13,7 @@ import pytest
 from mmdm_engine import Motion, MotionError, Skeleton, baselines, evaluate, metrics
 from mmdm_engine import rotations as rot
 from mmdm_engine.baselines import Filter
-from mmdm_engine.evaluate import noise
+from mmdm_engine.evaluate import filters, noise
 from mmdm_engine.metrics import Score
 from mmdm_engine.pack import Pack, resample
 
@@ -387,10 +387,24 @@ def test_every_case_of_bad_capture_is_seeded_and_spoils_what_it_says(pack, case)
         assert shifted.mean() == pytest.approx(distance, rel=0.1, abs=1e-6)
 
 
-def test_a_case_wants_filters_tuned_for_it(pack_path, capsys):
-    words = ["refine", "--data", str(pack_path), "--windows", "2", "--prior", "none", "--case", "drift"]
+def test_a_size_of_jitter_wants_filters_tuned_for_it(pack_path):
+    words = ["refine", "--data", str(pack_path), "--windows", "2", "--prior", "none", "--noise", "3"]
     with pytest.raises(MotionError, match="--tune-data"):
         _run(*words)
+
+
+def test_filters_are_kept_for_every_case(pack_path, capsys):
+    usual = list(filters.KEPT)
+    assert set(usual) >= {words for words, _ in noise.CASES.values()}
+    assert all(sorted(f.kind for f in kept) == sorted(baselines.FILTERS) for kept in filters.KEPT.values())
+    words = ["refine", "--data", str(pack_path), "--windows", "2", "--prior", "none", "--json"]
+    best = []
+    for more in ([], ["--case", "limb"], ["--noise", "2", "--root-noise", "1"]):
+        assert _run(*words, *more) == 0
+        report = json.loads(capsys.readouterr().out)
+        best.append(report["filters"][0])
+        assert report["case"] in usual
+    assert best[0] != best[1] != best[2]
 
 
 @pytest.mark.parametrize(("option", "name"), [("--csv", "table.csv"), ("--plot", "picture.png"), ("--plot", "p.odd")])
