@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
             raise MotionError("Only inbetween and completion begin at a passages' network; leave out --passage.")
         card = store.read_card(store.resolve(args.passage))
         fresh["passage"] = card.get("passage")
-        ledger += card.get("ledger", [])
+        ledger += [entry for entry in card.get("ledger", []) if entry not in ledger]
     about = _about(args, {"task": args.task, **fresh, "init": args.init, "ledger": ledger})
     ledger, resumed = about["ledger"], (args.run / "checkpoint.pt").exists()
     torch.manual_seed(args.seed)
@@ -116,9 +116,10 @@ def run(args: argparse.Namespace) -> int:
     plot(args.run / "loss.csv", args.run / "loss.png")
     if args.export:
         entry = {
-            "date": date.today().isoformat(), "device": _device(), "minutes": round(progress.seconds / 60, 1),
-            "steps": progress.step, "windows": progress.windows, "data": args.data.name, "seed": args.seed,
-            "learning_rate": args.learning_rate, "batch_frames": recipe.batch_frames, "revision": _revision(),
+            "task": args.task, "date": date.today().isoformat(), "device": _device(),
+            "minutes": round(progress.seconds / 60, 1), "steps": progress.step, "windows": progress.windows,
+            "data": args.data.name, "seed": args.seed, "learning_rate": args.learning_rate,
+            "batch_frames": recipe.batch_frames, "revision": _revision(),
             "init": about["init"], "loss_weights": asdict(task.weights),
         }  # fmt: skip
         card = {

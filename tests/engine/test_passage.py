@@ -185,7 +185,8 @@ def test_train_a_passages_network_and_begin_at_it(pack_path, tmp_path, capsys, m
                      "--passage", str(made), "--export", str(out)]) == 0  # fmt: skip
     card = store.read_card(out)
     assert card["passage"] == {"width": 64, "blocks": 1}
-    assert [entry["steps"] > 0 for entry in card["ledger"]] == [True, True], "the passages' run is in the ledger"
+    assert [entry["task"] for entry in card["ledger"]] == ["passage", "inbetween"], "the passages' run is in the ledger"
+    assert all(entry["steps"] > 0 for entry in card["ledger"])
     network = store.load(out, "inbetween", "cpu")
     for name, value in trained.state_dict().items():
         assert torch.equal(network.state_dict()[f"passage.{name}"], value), name
@@ -194,6 +195,13 @@ def test_train_a_passages_network_and_begin_at_it(pack_path, tmp_path, capsys, m
 
     more = ["train", "inbetween", *data, "--run", str(tmp_path / "c"), "--minutes", "0.02", "--init", str(out)]
     assert cli.main([*more, "--export", str(tmp_path / "more.safetensors")]) == 0
+    again = ["train", "inbetween", *data, "--run", str(tmp_path / "e"), "--minutes", "0.02", "--init", str(out)]
+    assert cli.main([*again, "--passage", str(made), "--export", str(tmp_path / "again.safetensors")]) == 0
+    found = [entry["task"] for entry in store.read_card(tmp_path / "again.safetensors")["ledger"]]
+    assert found == ["passage", "inbetween", "inbetween"], "no run twice"
+    back = ["train", "passage", *data, "--run", str(tmp_path / "f"), "--init", str(out), "--minutes", "0.02"]
+    assert cli.main([*back, "--batch-frames", "600", "--export", str(tmp_path / "back.safetensors")]) == 0
+    assert store.read_card(tmp_path / "back.safetensors")["passage"] == card["passage"]
     assert store.read_card(tmp_path / "more.safetensors")["passage"] == card["passage"]
     capsys.readouterr()
     assert cli.main(["train", "refinement", *data, "--run", str(tmp_path / "d"), "--passage", str(made)]) != 0
