@@ -106,7 +106,9 @@ def run(args: argparse.Namespace) -> int:
             bar.update(line, completed=progress.seconds, description=text)
             if "scores" in state:
                 scores = "  ".join(f"{k} {v:.3f}" for k, v in state["scores"].items())
-                bar.console.print(f"{progress.seconds / 60:6.1f} min  {text}  held out: {scores}")
+                cost = state["throughput"]
+                used = f"{speed * cost.flops / 1e9:.0f} GFLOP/s, {cost.share(speed):.0%} of plain matrix products"
+                bar.console.print(f"{progress.seconds / 60:6.1f} min  {text} ({used})  held out: {scores}")
 
         best, progress, speaks = loop.train(
             task, pack, args.run, recipe, resume=args.resume, prepare=not measured, report=report

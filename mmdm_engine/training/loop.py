@@ -21,7 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from ..contract import MotionError
 from ..model.encoder import Encoder
 from ..pack import Pack
-from . import losses
+from . import losses, throughput
 from .clips import Clips
 from .tasks import BATCH_FRAMES, PriorTask
 
@@ -118,10 +118,11 @@ def train(
         [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}],
         lr=recipe.learning_rate, betas=(0.9, 0.98), fused=fabric.device.type == "cuda",
     )  # fmt: skip
-    on_cpu = fabric.device.type == "cpu"
+    half_precision = fabric.device.type != "cpu" if recipe.half_precision is None else recipe.half_precision
+    cost = throughput.measure(task, clips, half_precision)
     for module in task.modules():
         if isinstance(module, Encoder):
-            module.half_precision = not on_cpu if recipe.half_precision is None else recipe.half_precision
+            module.half_precision = half_precision
             if recipe.compile:
                 module.compile(dynamic=True)
     model, optimizer = fabric.setup(task, optimizer)
@@ -177,7 +178,7 @@ def train(
         done = progress.seconds >= min(budget, limit)
         if fabric.is_global_zero and (now - last_report > 2 or done):
             last_report = now
-            report({"progress": progress, "rate": rate, "loss": float(sums["total"]) / counted, "budget": budget})
+            report({"progress": progress, "loss": float(sums["total"]) / counted})
         if progress.seconds - last_score > recipe.checkpoint_minutes * 60 or done:
             means = {name: float(value) / counted for name, value in sums.items()}
             sums, counted = {}, 0
@@ -190,7 +191,7 @@ def train(
                 log.row({"step": progress.step, "minutes": progress.seconds / 60, "rate": rate, **means, **{
                     f"held_out_{k}": v for k, v in scores.items()}})  # fmt: skip
             if fabric.is_global_zero:
-                report({"progress": progress, "rate": rate, "scores": scores, "loss": means["total"], "budget": budget})
+                report({"progress": progress, "loss": means["total"], "scores": scores, "throughput": cost})
             save()
             last_score = progress.seconds
     return best.module, progress, fabric.is_global_zero
