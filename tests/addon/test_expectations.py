@@ -236,12 +236,13 @@ LEGS = ("hip", "knee", "ankle", "foot")
 
 
 def standing():
-    """A figure that stands on both feet and moves from the waist up."""
+    """A figure that stands on both feet and moves from the waist up; its legs are hardly ever quite still."""
     armature = figure(amount=0.3, root=None)
     for curve in curves(armature):
         if any(part in curve.data_path for part in (*LEGS, "pelvis")):
             for point in curve.keyframe_points:
-                point.co.y = float(curve.array_index == 0)
+                still = float(curve.array_index == 0)
+                point.co.y = still or 0.0005 * np.sin(0.3 * point.co.x + curve.array_index)
             curve.update()
     return armature
 
