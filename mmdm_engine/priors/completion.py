@@ -26,7 +26,7 @@ from . import store
 from .inbetween import over
 from .network import InbetweenNetwork, Progress, Windows
 from .solve import CONTEXT, LONGEST_FRAMES, TOP_RATE, Job, Sampling, Span, batches, encoded, longest_run, taper
-from .unmoved import left_alone
+from .unmoved import LEGS, bendable, left_alone
 from .window import Bodies
 
 PRIOR = "completion"
@@ -38,8 +38,6 @@ LOWEST_RATE = 20.0
 """Lowest rate the network was trained at: how coarse a long loss in a fast take may become."""
 PLACE = (0, 22)
 """The columns of the body's place: the pelvis's rotation and the root position."""
-LEGS = ((1, 4, 7), (2, 5, 8))
-"""Hip, knee and ankle of each side: what the foot lock moves."""
 
 
 def complete(
@@ -132,7 +130,7 @@ def _locked(whole: Motion, job: Job) -> Motion:
     for side, leg in enumerate(LEGS):
         changed = job.hidden[:, leg].all(axis=1)
         if changed.any():
-            standing = contacts.detect(whole, contacts.SLIDING_SPEED)
+            standing = contacts.detect(whole, contacts.SLIDING_SPEED) & bendable(job.motion, job.hidden)
             standing[:, [2 - 2 * side, 3 - 2 * side]] = False
             held = contacts.lock_feet(whole, changed, standing)
             whole = over(whole, job.hidden, held.rotations.astype(np.float64), held.root.astype(np.float64))

@@ -16,6 +16,7 @@ from . import store
 from .network import InbetweenNetwork, Progress
 from .selection import joint_columns, kept
 from .solve import Job, encoded, solve
+from .unmoved import bendable
 
 PRIOR = "inbetween"
 TAKE_STEPS = 8
@@ -154,7 +155,8 @@ def finish(motion: Motion, hidden: np.ndarray, rotations: np.ndarray, root: np.n
     filled = over(motion, hidden, rotations, root)
     if lock_feet and hidden[:, LEGS].any(axis=0).all():
         changed = hidden[:, LEGS].all(axis=1)
-        locked = contacts.lock_feet(filled, changed)
+        standing = contacts.detect(filled, contacts.SLIDING_SPEED) & bendable(motion, hidden)
+        locked = contacts.lock_feet(filled, changed, standing)
         filled = over(motion, hidden, locked.rotations.astype(np.float64), locked.root.astype(np.float64))
     return filled
 

@@ -305,7 +305,8 @@ class PassageNetwork(nn.Module):
     def measure(self, features: Tensor, given: Tensor, least: float) -> None:
         """Set the features' means and deviations (no less than ``least``); what the network says stays what it was.
 
-        Half waves known inside count where they are given (N, 23), about zero.
+        That is in units of its sizes, and but for features beyond the five deviations that count. Half waves known
+        inside count where they are given (N, 23), about zero.
         """
         mean, deviation = features.mean(dim=0), features.std(dim=0)
         inside = slice(self.FEATURES - MODES * CHANNELS, None)

@@ -11,28 +11,37 @@ from .. import rotations as rot
 from ..baselines import interpolate
 from ..contract import Motion
 
+LEGS = ((1, 4, 7), (2, 5, 8))
+"""Hip, knee and ankle of each side: what the foot lock bends."""
 SAME = np.radians(0.02), 1e-4
 """Rotation in radians and place in leg lengths that count as none: rounding of files is below that."""
-MOVING = np.radians(1.0), 1e-2
-"""What somebody moves by, who moves. Two copies of one pose alone do not say that their joints are never animated."""
+OFTEN = 6
+"""How many times others must move from one seen frame to the next. One pose and its copy, or two, say nothing."""
 
 
 def unmoved(motion: Motion, hidden: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Joints (22,) bool and axes (3,) bool of the root with one value in all that is seen of a take that moves.
+    """Joints (22,) bool and axes (3,) bool of the root with one value in all that is seen, while others move.
 
-    hidden (T, 23) bool: what is not seen. A column of which one frame is seen, or none, may move.
+    hidden (T, 23) bool: what is not seen. Others have to move `OFTEN` times where the column is seen: a hold that is
+    carried elsewhere, or a limb that is seen for a moment, is no evidence.
     """
     seen = ~hidden
-    often = seen.sum(axis=0) > 1
-    first = np.argmax(seen, axis=0)
-    rotations, root = motion.rotations.astype(np.float64), motion.root.astype(np.float64)
-    pose, place = rotations[first[:22], np.arange(22)], root[first[22]]
-    turn = rot.angle(np.where(seen[:, :22, None], rotations, pose), np.broadcast_to(pose, rotations.shape)).max(axis=0)
-    shift = np.abs(np.where(seen[:, 22:], root, place) - place).max(axis=0) / motion.skeleton.leg_length
-    turn, shift = turn * often[:22], shift * often[22]
-    if not (turn > MOVING[0]).any() and not (shift > MOVING[1]).any():
-        return np.zeros(22, bool), np.zeros(3, bool)
-    return (turn < SAME[0]) & often[:22], (shift < SAME[1]) & often[22]
+    rotations, root = motion.rotations.astype(np.float64), motion.root.astype(np.float64) / motion.skeleton.leg_length
+    joints, axes = np.zeros(22, bool), np.zeros(3, bool)
+    for shown in np.unique(seen, axis=1).T:  # columns that are seen in the same frames
+        rows = np.flatnonzero(shown)
+        if len(rows) <= OFTEN:
+            continue
+        q, p, there = rotations[rows], root[rows], seen[rows]
+        both = there[1:] & there[:-1]
+        turns = (rot.angle(q[1:], q[:-1]) > SAME[0]) & both[:, :22]
+        shifts = (np.abs(np.diff(p, axis=0)) > SAME[1]) & both[:, 22:]
+        if (turns.any(axis=1) | shifts.any(axis=1)).sum() < OFTEN:
+            continue
+        mine = (seen == shown[:, None]).all(axis=0)
+        joints |= mine[:22] & (rot.angle(q, np.broadcast_to(q[:1], q.shape)).max(axis=0) < SAME[0])
+        axes |= mine[22] & (np.abs(p - p[0]).max(axis=0) < SAME[1])
+    return joints, axes
 
 
 def left_alone(
@@ -45,3 +54,9 @@ def left_alone(
     given = rot.normalize(motion.rotations.astype(np.float64))
     plain = interpolate(given, motion.root.astype(np.float64), ~hidden)
     return np.where(joints[:, None], plain[0], rotations), np.where(axes, plain[1], root)
+
+
+def bendable(motion: Motion, hidden: np.ndarray) -> np.ndarray:
+    """(4,) bool, in the order of `contacts.detect`: feet whose leg may be bent, because the take moves all of it."""
+    joints, _ = unmoved(motion, hidden)
+    return np.repeat([not joints[list(leg)].any() for leg in LEGS], 2)

@@ -119,7 +119,7 @@ def train(
         lr=recipe.learning_rate, betas=(0.9, 0.98), fused=fabric.device.type == "cuda",
     )  # fmt: skip
     half_precision = fabric.device.type != "cpu" if recipe.half_precision is None else recipe.half_precision
-    cost = throughput.measure(task, clips, half_precision)
+    cost = throughput.measure(task, clips, half_precision, fabric.world_size)
     for module in task.modules():
         if isinstance(module, Encoder):
             module.half_precision = half_precision

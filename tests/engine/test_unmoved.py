@@ -6,7 +6,7 @@ import pytest
 
 from mmdm_engine import complete, fill_gap
 from mmdm_engine import rotations as rot
-from mmdm_engine.priors.unmoved import left_alone, unmoved
+from mmdm_engine.priors.unmoved import bendable, left_alone, unmoved
 
 FRAMES = 60
 TOES = [10, 11]
@@ -42,13 +42,42 @@ def test_what_lies_in_the_gap_does_not_count():
     assert axes.tolist() == [True, False, True]
 
 
-def test_a_pose_and_its_copy_say_nothing_about_what_moves():
+@pytest.mark.parametrize("hold", [1, 10])
+@pytest.mark.parametrize("carried", [0.0, 1.5])
+def test_a_pose_and_its_copy_say_nothing_about_what_moves(hold, carried):
+    """Not even where the copy stands elsewhere and is turned, as in a cycle that is laid out anew."""
     motion = take()
     rotations, root = motion.rotations.copy(), motion.root.copy()
-    rotations[-1], root[-1] = rotations[0], root[0]
-    joints, axes = unmoved(motion.with_frames(rotations, root), gap(1, FRAMES - 1))
+    rotations[:hold], root[:hold] = rotations[0], root[0]
+    rotations[-hold:], root[-hold:] = rotations[0], root[0] + np.array([0, 0, carried], np.float32)
+    if carried:
+        rotations[-hold:, 0] = rot.multiply(rot.about_y(np.float32(0.4)), rotations[0, 0])
+    copied = motion.with_frames(rotations, root)
+    joints, axes = unmoved(copied, gap(hold, FRAMES - hold))
     assert not joints.any()
     assert not axes.any()
+    filled = fill_gap(copied, hold, FRAMES - hold)[0]
+    assert rot.angle(filled.rotations[hold:-hold, 16], rotations[0, 16]).max() > 1e-3
+
+
+def test_a_limb_that_is_seen_for_a_moment_may_move():
+    motion = take()
+    rotations = motion.rotations.copy()
+    rotations[1, [16, 18]] = rotations[0, [16, 18]]
+    hidden = np.zeros((FRAMES, 23), bool)
+    hidden[2:, [16, 18]] = True
+    joints, _ = unmoved(motion.with_frames(rotations, motion.root), hidden)
+    assert np.flatnonzero(joints).tolist() == TOES
+
+
+def test_the_foot_lock_bends_no_leg_that_never_moves():
+    motion = take()
+    rotations = motion.rotations.copy()
+    rotations[:, [4, 7]] = rot.exp(np.array([0.2, 0.0, 0.0], np.float32))
+    still = motion.with_frames(rotations, motion.root)
+    assert bendable(still, gap()).tolist() == [False, False, True, True]
+    filled = fill_gap(still, 20, 40)[0]
+    assert rot.angle(filled.rotations[:, [4, 7]], rotations[:, [4, 7]]).max() < 1e-5
 
 
 def test_a_column_that_is_seen_once_may_move():
