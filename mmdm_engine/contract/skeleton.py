@@ -27,6 +27,9 @@ MAIN_CHILD: tuple[int, ...] = (3, 4, 5, 6, 7, 8, 9, 10, 11, 12, -1, -1, 15, 16, 
 LIMBS: tuple[tuple[int, ...], ...] = ((1, 4, 7, 10), (2, 5, 8, 11), (13, 16, 18, 20), (14, 17, 19, 21))
 """Hip to toe and collar to wrist, root first: the chains along which rest alignment is carried."""
 
+LEGS: tuple[tuple[int, ...], ...] = (LIMBS[0][:3], LIMBS[1][:3])
+"""Hip, knee and ankle of each side: what the foot lock bends."""
+
 TORSO: tuple[int, ...] = (0, 3, 6, 9, 12, 15)
 
 

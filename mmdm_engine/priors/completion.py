@@ -21,12 +21,13 @@ from .. import rotations as rot
 from ..baselines import interpolate
 from ..contract import Motion, MotionError
 from ..contract.chains import runs
+from ..contract.skeleton import LEGS
 from ..masking import nearest_trusted
 from . import store
 from .inbetween import over
 from .network import InbetweenNetwork, Progress, Windows
 from .solve import CONTEXT, LONGEST_FRAMES, TOP_RATE, Job, Sampling, Span, batches, encoded, longest_run, taper
-from .unmoved import LEGS, bendable, left_alone
+from .unmoved import bendable, left_alone
 from .window import Bodies
 
 PRIOR = "completion"

@@ -11,6 +11,7 @@ import numpy as np
 from .. import baselines, contacts
 from .. import rotations as rot
 from ..contract import Motion, MotionError
+from ..contract.skeleton import LEGS
 from ..masking import gap
 from . import store
 from .network import InbetweenNetwork, Progress
@@ -21,7 +22,6 @@ from .unmoved import bendable
 PRIOR = "inbetween"
 TAKE_STEPS = 8
 """DDIM steps of takes after the first."""
-LEGS = (1, 2, 4, 5, 7, 8)
 
 
 def fill_gap(
@@ -153,8 +153,9 @@ def hidden_by(
 def finish(motion: Motion, hidden: np.ndarray, rotations: np.ndarray, root: np.ndarray, lock_feet: bool) -> Motion:
     """Generated values over the source, float32, sign-continuous with what comes before; feet held if asked."""
     filled = over(motion, hidden, rotations, root)
-    if lock_feet and hidden[:, LEGS].any(axis=0).all():
-        changed = hidden[:, LEGS].all(axis=1)
+    legs = hidden[:, [*LEGS[0], *LEGS[1]]]
+    if lock_feet and legs.any(axis=0).all():
+        changed = legs.all(axis=1)
         standing = contacts.detect(filled, contacts.SLIDING_SPEED) & bendable(motion, hidden)
         locked = contacts.lock_feet(filled, changed, standing)
         filled = over(motion, hidden, locked.rotations.astype(np.float64), locked.root.astype(np.float64))

@@ -15,9 +15,8 @@ from .. import contacts, quality
 from .. import rotations as rot
 from ..baselines import Filter
 from ..contract import Motion, MotionError
-from ..contract.skeleton import LIMBS
+from ..contract.skeleton import LEGS
 from . import residual, store
-from .inbetween import LEGS
 from .network import InbetweenNetwork, Progress, RefinementNetwork, Windows
 from .selection import joint_columns
 from .solve import BATCH, TOP_RATE, Job, solve, taper
@@ -333,7 +332,7 @@ def _blend(
 def _leg_weights(weight: np.ndarray) -> np.ndarray:
     """(T, 23) weights of the foot lock: a leg is bent as a whole, by the least weight of its joints."""
     hold = np.zeros_like(weight)
-    for leg in ([j for j in LIMBS[0] if j in LEGS], [j for j in LIMBS[1] if j in LEGS]):
+    for leg in LEGS:
         hold[:, leg] = weight[:, leg].min(axis=1, keepdims=True)
     return hold
 

@@ -10,9 +10,8 @@ import numpy as np
 from .. import rotations as rot
 from ..baselines import interpolate
 from ..contract import Motion
+from ..contract.skeleton import LEGS
 
-LEGS = ((1, 4, 7), (2, 5, 8))
-"""Hip, knee and ankle of each side: what the foot lock bends."""
 SAME = np.radians(0.02), 1e-4
 """Rotation in radians and place in leg lengths that count as none: rounding of files is below that."""
 OFTEN = 6
