@@ -6,6 +6,7 @@ import argparse
 import math
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,11 +21,13 @@ from ..priors.selection import PARTS
 from .entry import Evaluation, Progress, Report, Request, Row, numbers
 from .figures import summary
 from .tables import figures_table, rows_of
-from .windows import CONTEXT, clips_of, cut, in_batches, stack
+from .windows import CONTEXT, add_take_argument, clips_of, cut, in_batches, remembered, stack
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.console import Console
+
+    from ..priors.recall import Memory
 
 REFERENCE = "interpolation"
 """The baseline that ratios refer to."""
@@ -38,8 +41,11 @@ BANK = 20_000
 class Restore(Protocol):
     """A method of completion."""
 
-    def __call__(self, motions: list[Motion], mask: np.ndarray) -> list[Motion]:
-        """Windows of equal length and one mask (T, 22), True = lost → the same with what is lost made up."""
+    def __call__(self, motions: list[Motion], memories: list[Memory | None], mask: np.ndarray) -> list[Motion]:
+        """Windows of equal length and one mask (T, 22), True = lost → the same with what is lost made up.
+
+        memories: the clips that the windows were cut from, for methods that look there; empty = only the windows.
+        """
 
 
 def _observed(mask: np.ndarray) -> np.ndarray:
@@ -48,7 +54,7 @@ def _observed(mask: np.ndarray) -> np.ndarray:
 
 
 def _array_restorer(function: Callable[..., tuple[np.ndarray, np.ndarray]]) -> Restore:
-    def restore(motions: list[Motion], mask: np.ndarray) -> list[Motion]:
+    def restore(motions: list[Motion], memories: list[Memory | None], mask: np.ndarray) -> list[Motion]:
         rotations, root, _ = stack(motions)
         q, p = function(rotations, root, _observed(mask))
         return [m.with_frames(a, b) for m, a, b in zip(motions, q, p, strict=True)]
@@ -66,8 +72,10 @@ def prior_restorer(prior: str | None, device: str) -> Restore:
     """Our completion prior: its deterministic result, without the foot lock."""
     from ..priors.completion import complete_many
 
-    def restore(motions: list[Motion], mask: np.ndarray) -> list[Motion]:
-        return complete_many(motions, [mask] * len(motions), lock_feet=False, prior=prior, device=device)
+    def restore(motions: list[Motion], memories: list[Memory | None], mask: np.ndarray) -> list[Motion]:
+        return complete_many(
+            motions, [mask] * len(motions), memories=memories, lock_feet=False, prior=prior, device=device
+        )
 
     return restore
 
@@ -86,7 +94,7 @@ def nearest_pose(pack: Pack) -> Restore:
         up = rot.rotate(rot.conjugate(rotations[:, 0]), np.array([0.0, 1.0, 0.0]))
         return np.concatenate([turns, up * shown[0]], axis=1).astype(np.float32)
 
-    def restore(motions: list[Motion], mask: np.ndarray) -> list[Motion]:
+    def restore(motions: list[Motion], memories: list[Memory | None], mask: np.ndarray) -> list[Motion]:
         rotations, root, _ = stack(motions)
         q, p = baselines.interpolate(rotations, root, _observed(mask))
         for lost in np.unique(mask[mask.any(axis=1)], axis=0):  # frames that lack the same joints together
@@ -158,10 +166,12 @@ def completion(
     methods: Mapping[str, Restore] = RESTORERS,
     progress: Progress | None = None,
     seed: int = 0,
+    take: bool = False,
 ) -> Report:
     """Figures of every method with ``part`` of `PARTS` lost for ``loss`` frames in the middle; None = throughout.
 
-    methods must hold "interpolation". "truth" stands beside them for what needs no comparison: jitter and seams.
+    methods must hold "interpolation". "truth" stands beside them for what needs no comparison: jitter and seams. take:
+    let the prior see the whole clip around each loss, as in use.
     """
     joints = PARTS[part]
     least = round(SECONDS * fps)
@@ -172,6 +182,7 @@ def completion(
     mask = np.zeros((frames, 22), bool)
     mask[start:stop, list(joints)] = True
     lost = [_without(m, mask) for m in truth]
+    memories = remembered(pack, windows, fps, mask.any(axis=1)) if take else None
     what = f"{part}, {loss or 'all'}"
     figures = {"truth": completion_figures(truth, truth, joints, start, stop)}
     seconds: dict[str, float] = {}
@@ -182,16 +193,14 @@ def completion(
             if progress:
                 progress(f"{what}: {name}", done, of)
 
-        def restore(motions: list[Motion], method: Restore = method) -> list[Motion]:
-            return method(motions, mask)
-
-        restored = in_batches(restore, lost, report)
+        restored = in_batches(partial(method, mask=mask), lost, report, memories)
         seconds[name] = (time.perf_counter() - begun) / len(lost)
         figures[name] = completion_figures(truth, restored, joints, start, stop)
     clips = clips_of(windows)
     return {
         "part": part,
         "loss": loss,
+        "take": take,
         "fps": fps,
         "windows": len(windows),
         "clips": len(set(clips)),
@@ -217,6 +226,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--losses", default="30,45,60,all", help="for how many frames; all = throughout (default %(default)s)"
     )
+    add_take_argument(parser)
     parser.add_argument(
         "--tune-data", type=Path, metavar="PACK.npz", help="also look up the most similar pose of this training pack"
     )
@@ -237,7 +247,9 @@ def _measure(request: Request) -> Report:
     if request.ours:
         methods["ours"] = prior_restorer(request.prior, args.device)
     cases = [
-        completion(request.pack, part, loss, args.fps, args.windows or 320, methods, request.progress, request.seed)
+        completion(
+            request.pack, part, loss, args.fps, args.windows or 320, methods, request.progress, request.seed, args.take
+        )
         for part in parts
         for loss in losses
         if loss is not None or 0 not in PARTS[part]  # without a pelvis anywhere, nothing says where the body is
@@ -248,6 +260,7 @@ def _measure(request: Request) -> Report:
 def _show(report: Mapping[str, Any], console: Console) -> None:
     for case in report["cases"]:
         lost = f"{case['loss']} frames" if case["loss"] else "throughout"
+        lost += ", in its take," if case["take"] else ""
         title = f"{case['part']} lost {lost} at {case['fps']:g} fps: {case['windows']} windows of {case['clips']} clips"
         console.print(figures_table(title, case["figures"], REFERENCE))
 

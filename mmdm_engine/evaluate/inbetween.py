@@ -19,11 +19,13 @@ from ..pack import Pack
 from .entry import Evaluation, Progress, Report, Request, Row, numbers
 from .figures import LAFAN1_DEVIATION, categories, gap_figures, lafan1_deviation, summary
 from .tables import category_table, figures_table, rows_of
-from .windows import CONTEXT, clips_of, cut, hide, in_batches, stack
+from .windows import CONTEXT, add_take_argument, clips_of, cut, hide, in_batches, remembered, stack
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.console import Console
+
+    from ..priors.recall import Memory
 
 FILLER = "interpolation"
 """The baseline that ratios refer to."""
@@ -32,12 +34,19 @@ FILLER = "interpolation"
 class Fill(Protocol):
     """A method of in-betweening."""
 
-    def __call__(self, motions: list[Motion], start: int, stop: int, keep: list[int]) -> list[Motion]:
-        """Windows of equal length → the same with [start, stop) filled, except the kept frames."""
+    def __call__(
+        self, motions: list[Motion], memories: list[Memory | None], start: int, stop: int, keep: list[int]
+    ) -> list[Motion]:
+        """Windows of equal length → the same with [start, stop) filled, except the kept frames.
+
+        memories: the clips that the windows were cut from, for methods that look there; empty = only the windows.
+        """
 
 
 def _array_filler(function: Callable[..., tuple[np.ndarray, np.ndarray]]) -> Fill:
-    def fill(motions: list[Motion], start: int, stop: int, keep: list[int]) -> list[Motion]:
+    def fill(
+        motions: list[Motion], memories: list[Memory | None], start: int, stop: int, keep: list[int]
+    ) -> list[Motion]:
         rotations, root, _ = stack(motions)
         observed = np.ones((rotations.shape[1], 23), bool)
         observed[start:stop] = False
@@ -59,8 +68,12 @@ def prior_filler(prior: str | None, device: str) -> Fill:
     """Our in-betweening prior: its deterministic first take, without the foot lock."""
     from ..priors.inbetween import fill_many
 
-    def fill(motions: list[Motion], start: int, stop: int, keep: list[int]) -> list[Motion]:
-        return fill_many(motions, start, stop, keep=keep or None, lock_feet=False, prior=prior, device=device)
+    def fill(
+        motions: list[Motion], memories: list[Memory | None], start: int, stop: int, keep: list[int]
+    ) -> list[Motion]:
+        return fill_many(
+            motions, start, stop, keep=keep or None, memories=memories, lock_feet=False, prior=prior, device=device
+        )
 
     return fill
 
@@ -75,10 +88,12 @@ def inbetween(
     deviation: np.ndarray | None = None,
     progress: Progress | None = None,
     seed: int = 0,
+    take: bool = False,
 ) -> Report:
     """Figures of every method for gaps of ``gap`` frames; with ``keys``, every ``keys``-th frame inside is given.
 
     methods must hold "interpolation". Given frames are scored with the rest, alike for every method.
+    take: let the prior see the whole clip around each gap, as in use, instead of `CONTEXT` seconds.
     """
     if gap < 2:
         raise MotionError("A gap must have at least two frames for a spectrum to compare; choose --gaps of 2 or more.")
@@ -88,6 +103,8 @@ def inbetween(
     kept = list(range(start - 1 + keys, stop, keys)) if keys else []
     truth = [w.motion for w in windows]
     hidden = [hide(m, start, stop, kept) for m in truth]
+    gone = np.isin(np.arange(len(truth[0])), np.arange(start, stop)) & ~np.isin(np.arange(len(truth[0])), kept)
+    memories = remembered(pack, windows, fps, gone) if take else None
     deviation = LAFAN1_DEVIATION if deviation is None else deviation
     figures: dict[str, dict[str, Score]] = {}
     seconds: dict[str, float] = {}
@@ -98,7 +115,7 @@ def inbetween(
             if progress:
                 progress(f"gap {gap}: {name}", done, of)
 
-        filled = in_batches(partial(method, start=start, stop=stop, keep=kept), hidden, report)
+        filled = in_batches(partial(method, start=start, stop=stop, keep=kept), hidden, report, memories)
         seconds[name] = (time.perf_counter() - begun) / len(hidden)
         figures[name] = gap_figures(truth, filled, start, stop, deviation)
     clips = clips_of(windows)
@@ -107,6 +124,7 @@ def inbetween(
         "fps": fps,
         "keys": keys or None,
         "context": context,
+        "take": take,
         "windows": len(windows),
         "clips": len(set(clips)),
         "seconds_per_window": seconds,
@@ -121,6 +139,7 @@ def inbetween(
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gaps", default="5,15,30,45", help="gap lengths in frames (default %(default)s)")
     parser.add_argument("--keys", default="", help="with every n-th frame of the gap given, e.g. 5,10,20")
+    add_take_argument(parser)
     parser.add_argument(
         "--tune-data",
         type=Path,
@@ -139,7 +158,16 @@ def _measure(request: Request) -> Report:
     deviation = lafan1_deviation(tuning) if tuning else None
     cases = [
         inbetween(
-            request.pack, gap, args.fps, args.windows or 320, every, fillers, deviation, request.progress, request.seed
+            request.pack,
+            gap,
+            args.fps,
+            args.windows or 320,
+            every,
+            fillers,
+            deviation,
+            request.progress,
+            request.seed,
+            args.take,
         )
         for every in (keys or [0])
         for gap in gaps
@@ -150,6 +178,7 @@ def _measure(request: Request) -> Report:
 def _show(report: Mapping[str, Any], console: Console) -> None:
     for case in report["cases"]:
         given = f", every {case['keys']}th frame given" if case["keys"] else ""
+        given += ", in its take" if case["take"] else ""
         title = (
             f"{case['gap']} frames at {case['fps']:g} fps{given}: {case['windows']} windows of {case['clips']} clips"
         )

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..contract import Motion, MotionError
 from ..pack import Pack, resample
+
+if TYPE_CHECKING:
+    from ..priors.recall import Memory
 
 CONTEXT = 0.4
 """Seconds of motion on each side of a gap."""
@@ -84,12 +89,40 @@ def hide(motion: Motion, start: int, stop: int, kept: Iterable[int] = ()) -> Mot
     return motion.with_frames(rotations, root)
 
 
+def add_take_argument(parser: argparse.ArgumentParser) -> None:
+    """The option that lets the prior look at the whole clip."""
+    parser.add_argument(
+        "--take",
+        action="store_true",
+        help=f"let the prior see the whole clip around each gap, as it does in use, not {CONTEXT} s (baselines do not)",
+    )
+
+
+def remembered(pack: Pack, windows: Sequence[Window], fps: float, hidden: np.ndarray) -> list[Memory | None]:
+    """The clip that each window was cut from, without what is hidden (T,) bool in the window."""
+    from ..priors.recall import Memory
+
+    out: list[Memory | None] = []
+    clip, memory = -1, None
+    rows = np.flatnonzero(hidden)
+    for window in windows:
+        if window.clip != clip:
+            clip, motion = window.clip, resample(pack.decode(window.clip), fps)
+            memory = Memory.of(motion, np.zeros(len(motion), bool))
+        out.append(memory and memory.without(window.start + int(rows[0]), window.start + int(rows[-1]) + 1))
+    return out
+
+
 def in_batches(
-    function: Callable[[list[Motion]], list[Motion]], motions: list[Motion], progress: Callable[[int, int], None]
+    function: Callable[[list[Motion], list[Memory | None]], list[Motion]],
+    motions: list[Motion],
+    progress: Callable[[int, int], None],
+    memories: list[Memory | None] | None = None,
 ) -> list[Motion]:
-    """The method's answer to all motions, `BATCH` at a time."""
+    """The method's answer to all motions and what else is known of their takes, `BATCH` at a time."""
     out: list[Motion] = []
     while len(out) < len(motions):
-        out += function(motions[len(out) : len(out) + BATCH])
+        batch = slice(len(out), len(out) + BATCH)
+        out += function(motions[batch], memories[batch] if memories else [])
         progress(len(out), len(motions))
     return out

@@ -26,6 +26,7 @@ from ..masking import nearest_trusted
 from . import store
 from .inbetween import over
 from .network import InbetweenNetwork, Progress, Windows
+from .recall import Memory
 from .solve import CONTEXT, LONGEST_FRAMES, TOP_RATE, Job, Sampling, Span, batches, encoded, longest_run, taper
 from .unmoved import bendable, left_alone
 from .window import Bodies
@@ -79,6 +80,7 @@ def complete_many(
     masks: Sequence[np.ndarray],
     *,
     root_masks: Sequence[np.ndarray | None] | None = None,
+    memories: Sequence[Memory | None] = (),
     lock_feet: bool = True,
     steps: int | None = None,
     seed: int = 0,
@@ -87,9 +89,16 @@ def complete_many(
     device: str = "auto",
     progress: Progress | None = None,
 ) -> list[Motion]:
-    """Several motions of any lengths in shared batches; see `complete`."""
+    """Several motions of any lengths in shared batches; see `complete`.
+
+    memories: of the takes that the motions are parts of, without what is to be made up.
+    """
     root_masks = root_masks if root_masks is not None else [None] * len(motions)
-    jobs = [_job(*each) for each in zip(motions, masks, root_masks, strict=True)]
+    known = memories or [None] * len(motions)
+    jobs = [
+        replace(_job(motion, mask, root_mask), memory=memory)
+        for motion, mask, root_mask, memory in zip(motions, masks, root_masks, known, strict=True)
+    ]
     network = store.load(prior or PRIOR, "completion", device)
     assert isinstance(network, InbetweenNetwork)
     steps = 1 if steps is None else steps
@@ -247,6 +256,8 @@ def _solve(
     network: InbetweenNetwork, jobs: Sequence[Job], sampling: Sampling, progress: Progress | None
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """What is hidden, made up: (rotations (T, 22, 4), root (T, 3)) float64 per job; observed entries as given."""
+    device = next(network.parameters()).device
+    jobs = [job.remembering(device) for job in jobs]
     bases = [job.base() for job in jobs]
     everything = [piece for i, job in enumerate(jobs) for piece in pieces(job, i)]
     blends = [_Blend.empty(len(piece.grid)) for piece in everything]
@@ -319,6 +330,7 @@ def _windows(
             torch.from_numpy(np.stack([m.skeleton.exists for m in motions])).to(device),
         ),
         number(step),
+        memories=[jobs[piece.of].memory for piece in owners],
     )
 
 

@@ -15,6 +15,7 @@ from ..contract.skeleton import LEGS
 from ..masking import gap
 from . import store
 from .network import InbetweenNetwork, Progress
+from .recall import Memory
 from .selection import joint_columns, kept
 from .solve import Job, encoded, solve
 from .unmoved import bendable
@@ -68,6 +69,7 @@ def fill_gap(
     curve = _curve(motion, hidden, *blend) if blend else None
     if takes < 1:
         raise MotionError("At least one take is needed.")
+    job = Job(motion, hidden).remembering(next(network.parameters()).device)
     results = []
     for take in range(takes):
         count = steps if steps is not None else (1 if take == 0 else TAKE_STEPS)
@@ -78,9 +80,7 @@ def fill_gap(
             if progress is not None:
                 progress(take * of + done, takes * of)
 
-        solved = solve(
-            network, [Job(motion, hidden)], steps=count, seed=seed + take, label=label, guidance=guidance, progress=tick
-        )[0]
+        solved = solve(network, [job], steps=count, seed=seed + take, label=label, guidance=guidance, progress=tick)[0]
         if blend and curve:
             from .trial import mixed  # which imports this module
 
@@ -105,14 +105,21 @@ def fill_many(
     keep: Iterable[int] | np.ndarray | None = None,
     label: str = "",
     guidance: float = 1.0,
+    memories: Sequence[Memory | None] = (),
     lock_feet: bool = True,
     prior: str | Path | None = None,
     device: str = "auto",
     progress: Progress | None = None,
 ) -> list[Motion]:
-    """The same range of several motions in one batch, first takes only; for evaluation."""
+    """The same range of several motions in one batch, first takes only; for evaluation.
+
+    memories: of the takes that the motions are parts of, without what is to be filled.
+    """
     network = load_network(prior, device)
-    jobs = [Job(m, hidden_by(m, start, stop, keep, None, False)) for m in motions]
+    known = memories or [None] * len(motions)
+    jobs = [
+        Job(m, hidden_by(m, start, stop, keep, None, False), memory) for m, memory in zip(motions, known, strict=True)
+    ]
     solved = solve(network, jobs, label=label, guidance=guidance, progress=progress)
     return [
         finish(job.motion, job.hidden, *answer, lock_feet=lock_feet) for job, answer in zip(jobs, solved, strict=True)

@@ -22,6 +22,7 @@ from ..text import DIM, WordTable
 from . import border, passage, residual
 from .generative import GenerativeNetwork
 from .masked import PositionsNetwork, SmoothNetwork
+from .recall import Memory
 from .spread import MotionNoise
 from .window import TOKEN, Bodies, Frame, find_frame, seconds_from_centre, tokens
 
@@ -38,7 +39,8 @@ class Windows:
     is, and the caller's guess (`baselines.interpolate`) elsewhere. observed (B, T, 23) bool: what is trusted. before,
     after (B, T, 23): seconds since and until a trusted value of the column. confidence (B, T, 22) in [0, 1].
     frame_step (B,) seconds. label (B, label): what is done, as the prior's `text.LabelEncoder` says it; None = unsaid.
-    plain: the interpolated rotations and root, where a better guess has taken their place.
+    plain: the interpolated rotations and root, where a better guess has taken their place. memories: the whole take of
+    each window, where there is one to be searched.
     """
 
     rotations: Tensor
@@ -51,6 +53,7 @@ class Windows:
     frame_step: Tensor
     label: Tensor | None = None
     plain: tuple[Tensor, Tensor] | None = None
+    memories: Sequence[Memory | None] = ()
 
 
 @dataclass(frozen=True)
@@ -172,7 +175,7 @@ class InbetweenNetwork(nn.Module):
         if self.passage is None:
             return windows
         found = self.passage.guess(
-            windows.rotations, windows.root, windows.observed, windows.bodies, windows.frame_step
+            windows.rotations, windows.root, windows.observed, windows.bodies, windows.frame_step, windows.memories
         )
         return replace(windows, rotations=found[0], root=found[1], plain=(windows.rotations, windows.root))
 

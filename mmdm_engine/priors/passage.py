@@ -9,9 +9,9 @@ encoder's residual begins at its answer instead of at interpolation.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,6 +22,9 @@ from .. import rotations as rot
 from ..contract import MotionError
 from .border import DECAY
 from .window import Bodies, Frame, find_frame
+
+if TYPE_CHECKING:
+    from .recall import Memory
 
 AROUND = (0, 1 / 30, 2 / 30, 4 / 30, 6 / 30, 9 / 30, 12 / 30)
 """Seconds from a border, away from the gap, at which its surroundings are read; the first is the border itself."""
@@ -353,9 +356,10 @@ class PassageNetwork(nn.Module):
         q, p = cls.interpolated(reading, phase)
         return torch.cat([rot.log(rot.multiply(rot.conjugate(q), rotations)).flatten(2), hips - p], dim=-1)
 
-    def motion(self, reading: Reading, said: tuple[Tensor, Tensor], phase: Tensor) -> tuple[Tensor, Tensor]:
-        """Inside rotations (N, P, 22, 4) and hips (N, P, 3) at phases (N, P) of what `forward` said."""
-        q, p = self.interpolated(reading, phase)
+    @staticmethod
+    def state(reading: Reading, said: tuple[Tensor, Tensor], phase: Tensor) -> Tensor:
+        """(N, P, 69) the residual over interpolation at phases (N, P) that `forward` said."""
+        q, _ = PassageNetwork.interpolated(reading, phase)
         state = half_waves(phase) @ said[0]
         seconds = reading.seconds[:, None]
         for side, away in ((0, 1), (1, -1)):
@@ -367,16 +371,33 @@ class PassageNetwork(nn.Module):
             here = rot.multiply(rot.conjugate(q), reading.rotations[:, side, None])  # the border's axes seen from q
             turned = rot.rotate(here, excess[..., :66].unflatten(-1, (22, 3))).flatten(2)
             state = state + torch.cat([turned, excess[..., 66:]], dim=-1) * reach
+        return state
+
+    @staticmethod
+    def departed(reading: Reading, state: Tensor, phase: Tensor) -> tuple[Tensor, Tensor]:
+        """Inside rotations (N, P, 22, 4) and hips (N, P, 3) that a residual (N, P, 69) leads to from interpolation."""
+        q, p = PassageNetwork.interpolated(reading, phase)
         return rot.multiply(q, rot.exp(state[..., :66].unflatten(-1, (22, 3)))), p + state[..., 66:]
+
+    def motion(self, reading: Reading, said: tuple[Tensor, Tensor], phase: Tensor) -> tuple[Tensor, Tensor]:
+        """Inside rotations (N, P, 22, 4) and hips (N, P, 3) at phases (N, P) of what `forward` said."""
+        return self.departed(reading, self.state(reading, said, phase), phase)
 
     @torch.no_grad()
     def guess(
-        self, rotations: Tensor, root: Tensor, observed: Tensor, bodies: Bodies, frame_step: Tensor
+        self,
+        rotations: Tensor,
+        root: Tensor,
+        observed: Tensor,
+        bodies: Bodies,
+        frame_step: Tensor,
+        memories: Sequence[Memory | None] = (),
     ) -> tuple[Tensor, Tensor]:
         """Windows (B, T, …) with every gap that has both borders filled by this network; other frames as given.
 
         rotations (B, T, 22, 4), root (B, T, 3) in the world, interpolated where observed (B, T, 23) is false. Columns
-        that are lost together are filled together, from what is known of the others.
+        that are lost together are filled together, from what is known of the others. memories: the take of each window,
+        where it is known; the answer leans on what it does elsewhere.
         """
         window, start, stop, hidden = stretches(observed)
         seconds = (stop - start + 1) * frame_step[window]
@@ -394,7 +415,12 @@ class PassageNetwork(nn.Module):
         frame = torch.arange(len(owner), device=owner.device) - first[owner] + start[owner]
         phase = (frame - start[owner] + 1) / (stop - start + 1)[owner]
         each = reading.at(owner)
-        turned, hips = self.motion(each, (said[0][owner], said[1][owner]), phase[:, None])
+        state = self.state(each, (said[0][owner], said[1][owner]), phase[:, None])
+        for i, of in enumerate(window.tolist()) if any(memories) else ():
+            memory, rows = memories[of], owner == i
+            if memory is not None:
+                state[rows, 0] = memory.leant_on(self, passages, reading, i, state[rows, 0], phase[rows])
+        turned, hips = self.departed(each, state, phase[:, None])
         local = hidden[owner, :22]
         known, _ = each.frame.enter(rotations[window[owner], frame][:, None], root[window[owner], frame][:, None])
         turned = torch.where(local[:, None, :, None], turned, known)
@@ -439,7 +465,7 @@ def _passages(
     lag = torch.tensor(AROUND, device=root.device) / step
     time = torch.stack([start[:, None] - 1 - lag, stop[:, None] + lag], dim=1)
     seconds = (stop - start + 1) * step[:, 0]
-    q, p = _at(rotations, root, window, time.flatten(1))
+    q, p = at_frames(rotations, root, window, time.flatten(1))
     low = (time + 1e-4).floor().long()
     frames = observed.shape[1]
     trusted = (observed[window] | ~hidden[:, None]).all(dim=-1)  # of the columns that are lost in this gap
@@ -453,7 +479,7 @@ def _passages(
     given = lost[window, stop + 1] == lost[window, start - 1]
     inside = None
     if bool(given.any()):
-        inside = _at(
+        inside = at_frames(
             rotations, root, window, start[:, None] - 1 + even_places(root.device) * (stop - start + 1)[:, None]
         )
     return Passages(
@@ -461,7 +487,7 @@ def _passages(
     )  # fmt: skip
 
 
-def _at(rotations: Tensor, root: Tensor, window: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
+def at_frames(rotations: Tensor, root: Tensor, window: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
     """Windows' motion at fractional frames (G, N), held beyond the ends."""
     frames = root.shape[1]
     time = time.clamp(0, frames - 1)

@@ -17,6 +17,7 @@ from ..contract.chains import runs
 from ..masking import nearest_trusted
 from .network import InbetweenNetwork, Progress, Windows
 from .passage import AROUND
+from .recall import Memory
 from .unmoved import left_alone
 from .window import Bodies
 
@@ -33,10 +34,18 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class Job:
-    """A motion and what to generate in it: hidden (T, 23) bool, columns 0-21 joints, 22 root position."""
+    """A motion and what to generate in it: hidden (T, 23) bool, columns 0-21 joints, 22 root position.
+
+    memory: the take that it is a part of, to be searched for the like of what is hidden.
+    """
 
     motion: Motion
     hidden: np.ndarray
+    memory: Memory | None = None
+
+    def remembering(self, device: torch.device) -> Job:
+        """The same with a memory of what its own motion shows, unless it has one."""
+        return self if self.memory else replace(self, memory=Memory.of(self.motion, self.hidden, device))
 
     def base(self) -> tuple[np.ndarray, np.ndarray]:
         """The interpolation of what is not hidden: (rotations, root) float64."""
@@ -142,6 +151,8 @@ def solve(
     The base of every window is the interpolation over the whole motion, so residuals of overlapping windows can be
     averaged before they are applied. label, guidance: what is done, and how much more than trained it is to count.
     """
+    device = next(network.parameters()).device
+    jobs = [job.remembering(device) for job in jobs]
     solved = _solve_jobs(network, jobs, Sampling(steps, seed, encoded(network, label), guidance), progress)
     return [left_alone(job.motion, job.hidden, *answer) for job, answer in zip(jobs, solved, strict=True)]
 
@@ -239,7 +250,8 @@ def _guessed(network: InbetweenNetwork, part: Part, times: tuple[torch.Tensor, t
         near = Span(0, max(0, int(rows[0]) - around), min(len(root), int(rows[-1]) + 1 + around))
         inside = slice(near.start, near.stop)
         device = next(network.parameters()).device
-        guess = network.guess(_windows([near], [part], [Base(*plain, plain)], [times], device))
+        windows = _windows([near], [part], [Base(*plain, plain)], [times], device)
+        guess = network.guess(replace(windows, memories=[part.job.memory]))
         hidden = part.job.hidden[inside]
         turned = guess.rotations[0].cpu().double().numpy()
         moved = guess.root[0].cpu().double().numpy() + root[inside].mean(axis=0)
@@ -291,7 +303,7 @@ def _coarse_first(
     rotations[inside] = np.where(mask[:, :22, None], turned, rotations[inside])
     root[inside] = np.where(mask[:, 22:], moved, root[inside])
     hidden[inside] &= ~mask
-    return Job(job.motion.with_frames(rotations, root), hidden)
+    return replace(job, motion=job.motion.with_frames(rotations, root), hidden=hidden)
 
 
 def _resampled(job: Job, part: slice, first: int, last: int, stride: float) -> tuple[Job | None, np.ndarray]:
@@ -315,7 +327,7 @@ def _resampled(job: Job, part: slice, first: int, last: int, stride: float) -> t
     taken = rot.slerp(rotations[low], rotations[low + 1], np.broadcast_to(t[:, None], (len(t), 22)))
     moved = root[low] + t[:, None] * (root[low + 1] - root[low])
     motion = Motion(rot.continuous(taken), moved, job.motion.skeleton, job.motion.fps / step)
-    return Job(motion, ~seen), grid
+    return Job(motion, ~seen, job.memory), grid
 
 
 def _upsampled(

@@ -23,6 +23,7 @@ from . import difficulty
 from .difficulty import METHODS, SMALLEST, Formula
 from .inbetween import finish, hidden_by, load_network
 from .network import InbetweenNetwork, Progress
+from .recall import Memory
 from .solve import CONTEXT, Job, longest_run, solve
 
 HOLES = 8
@@ -203,7 +204,7 @@ def attempt(
     pattern = hidden[start:stop]
     holes, weights = _choose(course, gap)
     places, take = [gap, *holes], whole.slice(near.start, near.stop)
-    filled = _fill(network, take, places, pattern, label, progress)
+    filled = _fill(network, take, good[near], places, pattern, label, progress)
     truth = stacked([(take.rotations[p.start : p.stop], take.root[p.start : p.stop]) for p in holes])
     leg = motion.skeleton.leg_length
     measure = Measure(motion, pattern)
@@ -270,19 +271,29 @@ def _choose(course: difficulty.Course, gap: Place) -> tuple[list[Place], np.ndar
 def _fill(
     network: InbetweenNetwork,
     take: Motion,
+    good: np.ndarray,
     places: Sequence[Place],
     pattern: np.ndarray,
     label: str,
     progress: Progress | None,
 ) -> list[Pose]:
-    """Every place filled by every one of `METHODS`: rotations (P, n, 22, 4), root (P, n, 3)."""
-    jobs = []
+    """Every place filled by every one of `METHODS`: rotations (P, n, 22, 4), root (P, n, 3).
+
+    good (T,): frames of the take that may be looked at; each hole's own are hidden from it besides.
+    """
+    jobs, memory = [], Memory.of(take, ~good, next(network.parameters()).device)
     for p in places:
         part = take.slice(p.first, p.last)
         hidden = np.zeros((len(part), 23), bool)
         hidden[p.start - p.first : p.stop - p.first] = pattern
         rotations = np.where(hidden[:, :22, None], np.nan, part.rotations)  # so that nothing of the truth gets in
-        jobs.append(Job(part.with_frames(rotations, np.where(hidden[:, 22:], np.nan, part.root)), hidden))
+        jobs.append(
+            Job(
+                part.with_frames(rotations, np.where(hidden[:, 22:], np.nan, part.root)),
+                hidden,
+                memory and memory.without(p.start, p.stop),
+            )
+        )
     curves = [[curve(*_float(j), ~j.hidden) for j in jobs] for curve in (baselines.bezier, baselines.interpolate)]
     inside = [slice(p.start - p.first, p.stop - p.first) for p in places]
     answers = [solve(network, jobs, label=label, progress=progress), *curves]

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .. import kinematics
 from .. import rotations as rot
+from ..contract import MIRROR
 
 FEET = (7, 8, 10, 11)
 TOKEN = 12
@@ -86,6 +87,17 @@ def find_frame(rotations: Tensor, root: Tensor, trusted: Tensor, bodies: Bodies)
     support = lowest.gather(1, rank[:, None])[:, 0]
     origin = torch.stack([centre[:, 0], support, centre[:, 2]], dim=-1)
     return Frame(rot.about_y(-half), origin, bodies)
+
+
+def mirrored(rotations: Tensor, root: Tensor, bodies: Bodies, which: Tensor) -> tuple[Tensor, Tensor, Bodies]:
+    """Swap left and right of the chosen samples: reflection in the plane x = 0."""
+    swap = list(MIRROR)
+    flip_q = torch.tensor([1.0, 1.0, -1.0, -1.0], device=root.device)
+    flip_x = torch.tensor([-1.0, 1.0, 1.0], device=root.device)
+    offsets = torch.where(which[:, None, None], bodies.offsets[:, swap] * flip_x, bodies.offsets)
+    exists = torch.where(which[:, None], bodies.exists[:, swap], bodies.exists)
+    rotations = torch.where(which[:, None, None, None], rotations[:, :, swap] * flip_q, rotations)
+    return rotations, torch.where(which[:, None, None], root * flip_x, root), Bodies(offsets, exists)
 
 
 def tokens(rotations: Tensor, hips: Tensor, frame: Frame, frame_step: Tensor) -> Tensor:

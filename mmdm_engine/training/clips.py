@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from .. import rotations as rot
-from ..contract import MIRROR, MotionError
+from ..contract import MotionError
 from ..pack import Pack
-from ..priors.window import Bodies
+from ..priors.window import Bodies, mirrored
 
 LOCOMOTION = re.compile(r"walk|run|jog|march|stride|locomotion|navigate|zombie", re.IGNORECASE)
 LOCOMOTION_SHARE = 0.35
@@ -137,7 +137,7 @@ class Clips:
         rotations, root = self.at(clip, first[:, None] + rate[:, None] * torch.arange(frames, device=self.device))
         bodies = self.bodies(clip)
         if augment:
-            rotations, root, bodies = mirror(rotations, root, bodies, uniform(batch) < 0.5)
+            rotations, root, bodies = mirrored(rotations, root, bodies, uniform(batch) < 0.5)
             bodies = proportions(bodies, uniform(batch, 4))
         return Batch(rotations, root, bodies, 1 / fps, self.contact[clip], self.label[clip])
 
@@ -166,17 +166,6 @@ class Clips:
 def warped(rate: Tensor, u: Tensor) -> Tensor:
     """Rates played 0.8 to 1.25 times as fast, by u (B,) in [0, 1)."""
     return rate * 2 ** ((u - 0.5) * 0.64)
-
-
-def mirror(rotations: Tensor, root: Tensor, bodies: Bodies, which: Tensor) -> tuple[Tensor, Tensor, Bodies]:
-    """Swap left and right of the chosen samples: reflection in the plane x = 0."""
-    swap = list(MIRROR)
-    flip_q = torch.tensor([1.0, 1.0, -1.0, -1.0], device=root.device)
-    flip_x = torch.tensor([-1.0, 1.0, 1.0], device=root.device)
-    offsets = torch.where(which[:, None, None], bodies.offsets[:, swap] * flip_x, bodies.offsets)
-    exists = torch.where(which[:, None], bodies.exists[:, swap], bodies.exists)
-    rotations = torch.where(which[:, None, None, None], rotations[:, :, swap] * flip_q, rotations)
-    return rotations, torch.where(which[:, None, None], root * flip_x, root), Bodies(offsets, exists)
 
 
 def proportions(bodies: Bodies, u: Tensor) -> Bodies:

@@ -31,8 +31,8 @@ from ..priors.passage import (
     channels,
     even_places,
 )  # fmt: skip
-from ..priors.window import Bodies
-from .clips import Clips, mirror, proportions, warped
+from ..priors.window import Bodies, mirrored
+from .clips import Clips, proportions, warped
 from .corruption import PART_SHARE, PARTS
 from .tasks import PriorTask
 
@@ -241,7 +241,7 @@ def cut(
     q, p = clips.at(clip, torch.cat([*times, between], dim=1))
     bodies = clips.bodies(clip)
     if augment:
-        q, p, bodies = mirror(q, p, bodies, uniform(count) < 0.5)
+        q, p, bodies = mirrored(q, p, bodies, uniform(count) < 0.5)
         bodies = proportions(bodies, uniform(count, 4))
     samples = times[0].shape[1]
     share = part.flatten(1)[..., None]

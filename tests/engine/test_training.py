@@ -67,12 +67,12 @@ def test_windows_are_unit_continuous_and_repeatable(clips):
 
 
 def test_mirroring_twice_is_the_identity_and_swaps_sides(clips):
-    from mmdm_engine.training.clips import mirror
+    from mmdm_engine.priors.window import mirrored
 
     batch = clips.sample(8, torch.full((3,), 30.0), generator(), augment=False)
     yes = torch.ones(3, dtype=torch.bool)
-    once = mirror(batch.rotations, batch.root, batch.bodies, yes)
-    twice = mirror(*once, yes)
+    once = mirrored(batch.rotations, batch.root, batch.bodies, yes)
+    twice = mirrored(*once, yes)
     assert torch.equal(twice[0], batch.rotations)
     frame = find_frame(batch.rotations, batch.root, torch.ones(3, 8, dtype=torch.bool), batch.bodies)
     mirrored = find_frame(once[0], once[1], torch.ones(3, 8, dtype=torch.bool), once[2])
