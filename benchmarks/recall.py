@@ -44,6 +44,8 @@ CONTEXT = 12
 """Frames on each side of a gap that a window has at least."""
 FIT_GAPS = (5, 10, 15, 30, 45, 90)
 STEPS = 800
+LOST = {"body": "inbetween", "limb": "completion"}
+"""What is lost, and the prior that makes it up."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ def mixed(case: Case) -> Tensor:
 
 
 def figures(found: Sequence[Case]) -> dict[str, Any]:
-    """Ratios to interpolation, overall and by quintiles of likeness."""
+    """Ratios to interpolation, overall and by fifths of likeness."""
     ways = {
         "interpolation": lambda c: torch.zeros_like(c.said), "network": lambda c: c.said,
         "recalled": lambda c: c.recalled.state, "both": mixed,
@@ -129,7 +131,7 @@ def figures(found: Sequence[Case]) -> dict[str, Any]:
 
     return {
         "gaps": len(found), "all": ratios(order),
-        "quintiles": [ratios(part) for part in np.array_split(order, 5)] if len(order) >= 5 else [],
+        "fifths": [ratios(part) for part in np.array_split(order, 5)] if len(order) >= 5 else [],
     }  # fmt: skip
 
 
@@ -150,7 +152,7 @@ def fit(found: Sequence[Case]) -> list[float]:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    return [round(float(w), 3) for w in weights]
+    return [round(w, 3) for w in weights.tolist()]
 
 
 def main() -> int:
@@ -159,43 +161,45 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True, metavar="PACK.npz")
     parser.add_argument("--gaps", default="5,15,30,45", help="frames at 30 a second (default %(default)s)")
     parser.add_argument("--windows", type=int, default=400)
-    parser.add_argument("--lost", choices=("body", "limb"), default="body")
+    parser.add_argument("--lost", choices=tuple(LOST), default="body")
     parser.add_argument("--fit", action="store_true", help="fit how far to trust what is recalled")
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
     args = parser.parse_args()
-    limbs = args.lost == "limb"
-    network = store.load("completion" if limbs else "inbetween", "completion" if limbs else "inbetween", "cpu").passage
     try:
         pack = Pack.load(args.data)
-        gaps = FIT_GAPS if args.fit else [int(g) for g in args.gaps.split(",")]
         apart = held_out_clips(pack)
-        by_gap = {}
-        for frames in gaps:
-            count = args.windows * (round(1 / apart.mean()) if args.fit else 1)
-            windows = cut(pack, FPS, frames + 2 * CONTEXT, count)
-            windows = [w for w in windows if apart[w.clip]] if args.fit else windows
-            with torch.inference_mode():
-                by_gap[frames] = cases(network, pack, windows, frames, limbs)
+        gaps = FIT_GAPS if args.fit else [int(g) for g in args.gaps.split(",")]
+        found = {}
+        for lost in LOST if args.fit else (args.lost,):
+            kind = LOST[lost]
+            network = store.load(kind, kind, "cpu").passage
+            for frames in gaps:
+                count = args.windows * (round(1 / apart.mean()) if args.fit else 1)
+                windows = cut(pack, FPS, frames + 2 * CONTEXT, count)
+                windows = [w for w in windows if apart[w.clip]] if args.fit else windows
+                with torch.inference_mode():
+                    found[lost, frames] = cases(network, pack, windows, frames, lost == "limb")
     except MotionError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    report: dict[str, Any] = {"data": args.data.name, "lost": args.lost, "date": date.today().isoformat(),
-                              "machine": machine()}  # fmt: skip
     if args.fit:
-        report["trust"] = fit([case for found in by_gap.values() for case in found])
+        trust = fit([case for each in found.values() for case in each])
+        print(json.dumps(trust) if args.json else f"TRUST = {tuple(trust)}")
+        return 0
     with torch.inference_mode():
-        report["gaps"] = {frames: figures(found) for frames, found in by_gap.items()}
+        report = {
+            "data": args.data.name, "lost": args.lost, "date": date.today().isoformat(), "machine": machine(),
+            "gaps": {frames: figures(each) for (_, frames), each in found.items()},
+        }  # fmt: skip
     if args.json:
         print(json.dumps(report, indent=1))
         return 0
     console = Console()
-    if args.fit:
-        console.print(f"TRUST = {tuple(report['trust'])}")
-    for frames, found in report["gaps"].items():
-        table = Table(title=f"{args.lost} lost for {frames} frames: {found['gaps']} gaps of {args.data.name}")
+    for frames, each in report["gaps"].items():
+        table = Table(title=f"{args.lost} lost for {frames} frames: {each['gaps']} gaps of {args.data.name}")
         for head in ("gaps", "network L2-P", "L2-Q", "recalled L2-P", "L2-Q", "both L2-P", "L2-Q"):
             table.add_column(head, justify="right")
-        for name, part in [("all", found["all"]), *((f"fifth {k + 1}", q) for k, q in enumerate(found["quintiles"]))]:
+        for name, part in [("all", each["all"]), *((f"fifth {k + 1}", q) for k, q in enumerate(each["fifths"]))]:
             table.add_row(name, *(f"{x:.3f}" for way in ("network", "recalled", "both") for x in part[way]))
         console.print(table)
     console.print(f"{report['machine']}, {report['date']}")

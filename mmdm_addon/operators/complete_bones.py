@@ -43,7 +43,7 @@ class MMDM_OT_complete_bones(jobs.EngineOperator, bpy.types.Operator):
 
     def prepare(self, context: bpy.types.Context, armature: bpy.types.Object) -> jobs.Request:
         """Find the range and read the motion around it."""
-        asked = ranged.read(context, armature, self.frame_start, self.frame_end)
+        asked = ranged.read(context, armature, self.frame_start, self.frame_end, reading.REACH)
         mask = lost(asked.about, asked.take.frames, asked.inside)
         if mask[:, 0].all():
             raise MotionError(

@@ -123,7 +123,7 @@ class MMDM_OT_fill_gap(jobs.EngineOperator, bpy.types.Operator):
     def prepare(self, context: bpy.types.Context, armature: bpy.types.Object) -> jobs.Request:
         """Find the gaps and read the motion around them."""
         about, plan = chosen(context, armature, self)
-        take = reading.read_around(context, armature, about, *plan.extent, plan=plan)
+        take = reading.read_around(context, armature, about, *plan.extent, reach=reading.REACH, plan=plan)
         mask, inside = wanted(plan, about, take.frames)
         rows = np.flatnonzero(mask.any(axis=1))
         params = {

@@ -39,8 +39,13 @@ class Change:
     span: str
 
 
-def read(context: bpy.types.Context, armature: bpy.types.Object, frame_start: int, frame_end: int) -> Range:
-    """Find the range (0, 0: from the selection) and read the motion around it. Raises `MotionError`."""
+def read(
+    context: bpy.types.Context, armature: bpy.types.Object, frame_start: int, frame_end: int, reach: float = 0.0
+) -> Range:
+    """Find the range (0, 0: from the selection) and read the motion around it. Raises `MotionError`.
+
+    reach: see `reading.read_around`.
+    """
     about = reading.subject(armature)
     check(context, armature, about.roles, set(about.bones), strips=True)
     first, last = timeline.plan_range(
@@ -51,7 +56,7 @@ def read(context: bpy.types.Context, armature: bpy.types.Object, frame_start: in
         preview=reading.preview_range(context),
     )
     first, last = math.ceil(first - timeline.SAME), math.floor(last + timeline.SAME)
-    take = reading.read_around(context, armature, about, first, last)
+    take = reading.read_around(context, armature, about, first, last, reach=reach)
     inside = (take.frames >= first) & (take.frames <= last)
     return Range(about, take, inside, f"{first:g}" if first == last else f"{first:g}-{last:g}")
 

@@ -17,6 +17,8 @@ from ..rig.roles import RoleMap, detect
 
 CONTEXT_SECONDS = 1.0
 """Read on each side of what is written; the priors look 0.4 s far."""
+REACH = 15.0
+"""Seconds on each side in which the engine looks for the like of what is missing, and tries out what it can do."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,11 +72,13 @@ def read_around(
     first: float,
     last: float,
     seconds: float = CONTEXT_SECONDS,
+    reach: float = 0.0,
     plan: timeline.FillPlan | None = None,
 ) -> RigTake:
     """The whole frames from ``first`` to ``last`` and so many seconds around them, as far as something is keyed.
 
-    plan: of what will be filled; keys that go may be anything.
+    reach: up to so many seconds, as far as the keys are as dense as captured motion is. plan: of what will be filled;
+    keys that go may be anything.
     """
     # the borders themselves are not written
     require_fk(armature, about.roles, set(about.bones), (math.floor(first) + 1, math.ceil(last) - 1))
@@ -83,8 +87,17 @@ def read_around(
     def replaced(bone: str, times: np.ndarray) -> np.ndarray:
         return plan.replaced(bone, times) if plan and bone in written else np.zeros(len(times), bool)
 
-    margin = math.ceil(seconds * frame_rate(context, armature))
-    keyed = timeline.columns(about.keys.bones.values())
-    start = min(math.floor(first), max(math.floor(first) - margin, math.floor(keyed[0] + timeline.SAME)))
-    end = max(math.ceil(last), min(math.ceil(last) + margin, math.ceil(keyed[-1] - timeline.SAME)))
+    rate, keyed = frame_rate(context, armature), timeline.columns(about.keys.bones.values())
+    ends = math.floor(keyed[0] + timeline.SAME), math.ceil(keyed[-1] - timeline.SAME)
+    margin, far = math.ceil(seconds * rate), math.ceil(max(reach, seconds) * rate)
+    start = min(math.floor(first), max(math.floor(first) - margin, ends[0]))
+    end = max(math.ceil(last), min(math.ceil(last) + margin, ends[1]))
+    start -= _dense(keyed, np.arange(start, max(math.floor(first) - far, ends[0]) - 1, -1))
+    end += _dense(keyed, np.arange(end, min(math.ceil(last) + far, ends[1]) + 1))
     return read(context, armature, np.arange(start, end + 1, dtype=np.float64), roles=about.roles, replaced=replaced)
+
+
+def _dense(keyed: np.ndarray, frames: np.ndarray) -> int:
+    """How many steps along the frames, nearest first, everything is keyed without a break."""
+    known = timeline.trusted(keyed, frames.astype(np.float64))
+    return max(int(np.cumprod(known).sum()) - 1, 0)

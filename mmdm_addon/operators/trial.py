@@ -16,9 +16,6 @@ from ..properties import fill_options, frame_options
 from . import estimates, reading
 from .fill_gap import chosen, wanted
 
-REACH = 15.0
-"""Seconds on each side of the gap in which the engine looks for good motion to try itself out on."""
-
 
 @dataclass(frozen=True)
 class Subject:
@@ -54,7 +51,7 @@ class MMDM_OT_trial(jobs.EngineOperator, bpy.types.Operator):
         """Find the longest gap and read far around it."""
         about, plan = chosen(context, armature, self)
         tried = timeline.FillPlan((max(plan.gaps, key=lambda gap: len(gap.frames)),), plan.keep)
-        take = reading.read_around(context, armature, about, *tried.extent, seconds=REACH)
+        take = reading.read_around(context, armature, about, *tried.extent, seconds=reading.REACH)
         mask, inside = wanted(tried, about, take.frames)
         rows = np.flatnonzero((mask & inside[:, None]).any(axis=1))
         others = np.isin(take.frames, np.concatenate([each.frames for each in plan.gaps]))

@@ -39,7 +39,7 @@ APART = 3
 """Places from the beginning of one of them to that of the next, at least: neighbours tell the same."""
 LENIENCE = 0.6
 """How much farther off than the best one, in parts of its distance, a passage may be before it counts e times less."""
-TRUST = (-0.83, -0.27, -0.52, 0.38, 0.49)
+TRUST = (-0.88, -0.281, -0.501, 0.37, 0.493)
 """Weights of `Recalled.evidence`, fitted on people that were kept apart in training: `benchmarks/recall.py --fit`."""
 EVEN = 0.05
 """Leg lengths by which left and right bones may differ where one side may do what the other did."""
