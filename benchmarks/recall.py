@@ -64,15 +64,20 @@ class Case:
     errors: Any
 
 
-def cases(network: PassageNetwork, pack: Pack, windows: Sequence[Window], frames: int, limbs: bool) -> list[Case]:
-    """The windows' gaps of which the rest of their clip shows the like; with ``limbs``, one limb is lost in each."""
-    out, memory, clip = [], None, -1
+def cases(
+    network: PassageNetwork, pack: Pack, windows: Sequence[Window], frames: int, limbs: bool, strange: bool = False
+) -> list[Case]:
+    """The windows' gaps of which the rest of their clip shows the like; with ``limbs``, one limb is lost in each.
+
+    strange: as well with the clip before in the place of their own, in which there may be nothing like it.
+    """
+    out, memory, other, clip = [], None, None, -1
     places = even_places()
     phase = places[::2]
     for i, window in enumerate(windows):
         start, seconds = window.start + CONTEXT - 1, torch.tensor([(frames + 1) / FPS])
         if window.clip != clip:
-            clip, motion = window.clip, resample(pack.decode(window.clip), FPS)
+            other, clip, motion = memory, window.clip, resample(pack.decode(window.clip), FPS)
             body = Bodies(
                 torch.from_numpy(motion.skeleton.offsets)[None], torch.from_numpy(motion.skeleton.exists)[None]
             )
@@ -92,9 +97,6 @@ def cases(network: PassageNetwork, pack: Pack, windows: Sequence[Window], frames
             (rotations[:, around:inside], root[:, around:inside]) if limbs else None,
         )  # fmt: skip
         reading, features = network.read(passages)
-        found = memory.without(start + 1, start + 1 + frames).recall(network, passages, 0, phase)
-        if found is None:
-            continue
         true = reading.frame.enter(rotations[:, inside:], root[:, inside:])
         residual = network.residual(reading, *true, phase[None])[0]
         said = network.state(reading, network(reading, features), phase[None])[0]
@@ -107,7 +109,10 @@ def cases(network: PassageNetwork, pack: Pack, windows: Sequence[Window], frames
             turned = (sign * q - true[0]).square().sum(dim=(-1, -2))
             return float(apart.sqrt().mean()), float(turned.sqrt().mean())
 
-        out.append(Case(said, found, residual, reading.size[0], seconds[0], lost[0], errors))
+        for take in (memory.without(start + 1, start + 1 + frames), other if strange else None):
+            found = take and take.recall(network, passages, 0, phase)
+            if found:
+                out.append(Case(said, found, residual, reading.size[0], seconds[0], lost[0], errors))
     return out
 
 
@@ -143,9 +148,10 @@ def fit(found: Sequence[Case]) -> list[float]:
         for each in ([c.said for c in found], [c.recalled.state for c in found], [c.true for c in found])
     )
     lost = torch.stack([c.lost for c in found])
-    weights = torch.zeros(evidence.shape[-1], requires_grad=True)
-    optimizer = torch.optim.Adam([weights], lr=0.05)
+    free = torch.zeros(evidence.shape[-1], requires_grad=True)
+    optimizer = torch.optim.Adam([free], lr=0.05)
     for _ in range(STEPS):
+        weights = torch.cat([free[:1], -free[1:2].exp(), free[2:]])  # the less alike, the less, however far that goes
         trust = channels(torch.sigmoid(evidence @ weights))[:, None]
         off = (torch.lerp(said, elsewhere, trust) - true).square().unflatten(-1, (23, 3)).sum(dim=-1).mean(dim=1)
         loss = (off + 1e-3).sqrt()[lost].mean()
@@ -178,7 +184,7 @@ def main() -> int:
                 windows = cut(pack, FPS, frames + 2 * CONTEXT, count)
                 windows = [w for w in windows if apart[w.clip]] if args.fit else windows
                 with torch.inference_mode():
-                    found[lost, frames] = cases(network, pack, windows, frames, lost == "limb")
+                    found[lost, frames] = cases(network, pack, windows, frames, lost == "limb", args.fit)
     except MotionError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -94,6 +94,9 @@ def read_around(
     end = max(math.ceil(last), min(math.ceil(last) + margin, ends[1]))
     start -= _dense(keyed, np.arange(start, max(math.floor(first) - far, ends[0]) - 1, -1))
     end += _dense(keyed, np.arange(end, min(math.ceil(last) + far, ends[1]) + 1))
+    if plan:  # the engine generates what lies between sparse keys, so it has to be shown a pose at either end
+        start = _outermost(keyed, np.arange(start, math.floor(first) + 1))
+        end = _outermost(keyed, np.arange(end, math.ceil(last) - 1, -1))
     return read(context, armature, np.arange(start, end + 1, dtype=np.float64), roles=about.roles, replaced=replaced)
 
 
@@ -101,3 +104,9 @@ def _dense(keyed: np.ndarray, frames: np.ndarray) -> int:
     """How many steps along the frames, nearest first, everything is keyed without a break."""
     known = timeline.trusted(keyed, frames.astype(np.float64))
     return max(int(np.cumprod(known).sum()) - 1, 0)
+
+
+def _outermost(keyed: np.ndarray, frames: np.ndarray) -> int:
+    """The first of the frames that is a pose, else the last of them."""
+    known = timeline.trusted(keyed, frames.astype(np.float64))
+    return int(frames[known.argmax() if known.any() else -1])

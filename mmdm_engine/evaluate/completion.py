@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -41,7 +41,7 @@ BANK = 20_000
 class Restore(Protocol):
     """A method of completion."""
 
-    def __call__(self, motions: list[Motion], memories: list[Memory | None], mask: np.ndarray) -> list[Motion]:
+    def __call__(self, motions: list[Motion], mask: np.ndarray, memories: Sequence[Memory | None] = ()) -> list[Motion]:
         """Windows of equal length and one mask (T, 22), True = lost → the same with what is lost made up.
 
         memories: the clips that the windows were cut from, for methods that look there; empty = only the windows.
@@ -54,7 +54,7 @@ def _observed(mask: np.ndarray) -> np.ndarray:
 
 
 def _array_restorer(function: Callable[..., tuple[np.ndarray, np.ndarray]]) -> Restore:
-    def restore(motions: list[Motion], memories: list[Memory | None], mask: np.ndarray) -> list[Motion]:
+    def restore(motions: list[Motion], mask: np.ndarray, memories: Sequence[Memory | None] = ()) -> list[Motion]:
         rotations, root, _ = stack(motions)
         q, p = function(rotations, root, _observed(mask))
         return [m.with_frames(a, b) for m, a, b in zip(motions, q, p, strict=True)]
@@ -72,7 +72,7 @@ def prior_restorer(prior: str | None, device: str) -> Restore:
     """Our completion prior: its deterministic result, without the foot lock."""
     from ..priors.completion import complete_many
 
-    def restore(motions: list[Motion], memories: list[Memory | None], mask: np.ndarray) -> list[Motion]:
+    def restore(motions: list[Motion], mask: np.ndarray, memories: Sequence[Memory | None] = ()) -> list[Motion]:
         return complete_many(
             motions, [mask] * len(motions), memories=memories, lock_feet=False, prior=prior, device=device
         )
@@ -94,7 +94,7 @@ def nearest_pose(pack: Pack) -> Restore:
         up = rot.rotate(rot.conjugate(rotations[:, 0]), np.array([0.0, 1.0, 0.0]))
         return np.concatenate([turns, up * shown[0]], axis=1).astype(np.float32)
 
-    def restore(motions: list[Motion], memories: list[Memory | None], mask: np.ndarray) -> list[Motion]:
+    def restore(motions: list[Motion], mask: np.ndarray, memories: Sequence[Memory | None] = ()) -> list[Motion]:
         rotations, root, _ = stack(motions)
         q, p = baselines.interpolate(rotations, root, _observed(mask))
         for lost in np.unique(mask[mask.any(axis=1)], axis=0):  # frames that lack the same joints together

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -35,7 +35,7 @@ class Fill(Protocol):
     """A method of in-betweening."""
 
     def __call__(
-        self, motions: list[Motion], memories: list[Memory | None], start: int, stop: int, keep: list[int]
+        self, motions: list[Motion], start: int, stop: int, keep: list[int], memories: Sequence[Memory | None] = ()
     ) -> list[Motion]:
         """Windows of equal length → the same with [start, stop) filled, except the kept frames.
 
@@ -45,7 +45,7 @@ class Fill(Protocol):
 
 def _array_filler(function: Callable[..., tuple[np.ndarray, np.ndarray]]) -> Fill:
     def fill(
-        motions: list[Motion], memories: list[Memory | None], start: int, stop: int, keep: list[int]
+        motions: list[Motion], start: int, stop: int, keep: list[int], memories: Sequence[Memory | None] = ()
     ) -> list[Motion]:
         rotations, root, _ = stack(motions)
         observed = np.ones((rotations.shape[1], 23), bool)
@@ -69,7 +69,7 @@ def prior_filler(prior: str | None, device: str) -> Fill:
     from ..priors.inbetween import fill_many
 
     def fill(
-        motions: list[Motion], memories: list[Memory | None], start: int, stop: int, keep: list[int]
+        motions: list[Motion], start: int, stop: int, keep: list[int], memories: Sequence[Memory | None] = ()
     ) -> list[Motion]:
         return fill_many(
             motions, start, stop, keep=keep or None, memories=memories, lock_feet=False, prior=prior, device=device

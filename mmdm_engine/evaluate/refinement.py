@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,18 +25,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.console import Console
 
-    from ..priors.recall import Memory
 
 REFINE_SECONDS = 3.0
 """Length of a window."""
 
 Clean = Callable[[list[Motion]], list[Motion]]
 """A method of refinement."""
-
-
-def _answered(clean: Clean, motions: list[Motion], _: list[Memory | None]) -> list[Motion]:
-    """A method that looks at nothing but the windows, for `in_batches`."""
-    return clean(motions)
 
 
 def prior_cleaner(prior: str | None, device: str) -> Clean:
@@ -99,10 +92,9 @@ def refine(
                 progress(name, done, of)
 
         begun = time.perf_counter()
-        answer = partial(_answered, cleaner)
-        figures[name] = clean_figures(clean, in_batches(answer, noisy, report))
+        figures[name] = clean_figures(clean, in_batches(cleaner, noisy, report))
         seconds[name] = (time.perf_counter() - begun) / len(clean)
-        moved[name] = 0.0 if name == "noisy" else mean_mpjpe(clean, in_batches(answer, clean, report))
+        moved[name] = 0.0 if name == "noisy" else mean_mpjpe(clean, in_batches(cleaner, clean, report))
     clips = clips_of(windows)
     reference = filters[0].kind
     return {

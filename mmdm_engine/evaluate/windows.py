@@ -114,15 +114,15 @@ def remembered(pack: Pack, windows: Sequence[Window], fps: float, hidden: np.nda
 
 
 def in_batches(
-    function: Callable[[list[Motion], list[Memory | None]], list[Motion]],
+    function: Callable[..., list[Motion]],
     motions: list[Motion],
     progress: Callable[[int, int], None],
     memories: list[Memory | None] | None = None,
 ) -> list[Motion]:
-    """The method's answer to all motions and what else is known of their takes, `BATCH` at a time."""
+    """The method's answer to all motions, `BATCH` at a time; to their takes' memories as well, where there are any."""
     out: list[Motion] = []
     while len(out) < len(motions):
         batch = slice(len(out), len(out) + BATCH)
-        out += function(motions[batch], memories[batch] if memories else [])
+        out += function(motions[batch], **({"memories": memories[batch]} if memories else {}))
         progress(len(out), len(motions))
     return out

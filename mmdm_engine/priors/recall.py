@@ -18,6 +18,7 @@ from torch import Tensor
 
 from .. import kinematics
 from .. import rotations as rot
+from ..baselines import interpolate
 from ..contract import MIRROR, Motion
 from .passage import AROUND, COLUMNS, SPEED, PassageNetwork, Passages, Reading, at_frames, channels, even_places
 from .window import Bodies, mirrored
@@ -39,8 +40,9 @@ APART = 3
 """Places from the beginning of one of them to that of the next, at least: neighbours tell the same."""
 LENIENCE = 0.6
 """How much farther off than the best one, in parts of its distance, a passage may be before it counts e times less."""
-TRUST = (-0.88, -0.281, -0.501, 0.37, 0.493)
-"""Weights of `Recalled.evidence`, fitted on people that were kept apart in training: `benchmarks/recall.py --fit`."""
+TRUST = (-2.567, -0.075, -0.536, -0.775, 0.427, 0.709)
+"""Weights of `Recalled.evidence`, fitted on the training subjects by `benchmarks/recall.py --fit`: the network knows
+these, so that strangers' own takes are trusted a little less than they might be."""
 EVEN = 0.05
 """Leg lengths by which left and right bones may differ where one side may do what the other did."""
 
@@ -61,16 +63,16 @@ class Recalled:
     spread: Tensor
 
     def evidence(self, state: Tensor, size: Tensor, seconds: Tensor) -> Tensor:
-        """(23, 5) what tells how far a column of it can be trusted beside the network's own residual (P, 69).
+        """(23, 6) what tells how far a column of it can be trusted beside the network's own residual (P, 69).
 
-        Logarithms: how far the best passage is from the gap; by how much passages part from each other, and their mean
-        from what the network says, in the column's `GapSize` (69,); how long the gap is.
+        One; how far the best passage is from the gap. Then logarithms: of that; by how much passages part from each
+        other, and their mean from what the network says, in the column's `GapSize` (69,); how long the gap is.
         """
         unit = _per_column(size.square())
         apart = _per_column((self.state - state).square().mean(dim=0))
         each = [torch.full_like(unit, float(self.unlike)), _per_column(self.spread) / unit, apart / unit]
         each.append(seconds.expand_as(unit))
-        return torch.stack([torch.ones_like(unit), *((x + 1e-4).log() for x in each)], dim=-1)
+        return torch.stack([torch.ones_like(unit), each[0], *((x + 1e-4).log() for x in each)], dim=-1)
 
     def trust(self, state: Tensor, size: Tensor, seconds: Tensor) -> Tensor:
         """(23,) how far to go from the network's answer to this one, 0 to 1."""
@@ -82,13 +84,13 @@ class Memory:
     """A take to be searched: rotations (T, 22, 4), root (T, 3) in metres, seen (T,) bool, frames known throughout."""
 
     def __init__(self, rotations: Tensor, root: Tensor, seen: Tensor, bodies: Bodies, fps: float):
-        self.rotations, self.root, self.bodies, self.fps = rotations[None], root[None], bodies, fps
+        self.bodies, self.fps = bodies, fps
         self.times = torch.arange(0, len(root) - 1 + 1e-3, fps / RATE, device=root.device)  # in frames
-        self._hide(~seen)
+        self._hide(rotations[None], root[None], ~seen)
         here = self._at(self.times[None])
         self._poses = _poses(*here, bodies)
         self._heading = rot.heading(here[0][:, 0])
-        self._root = here[1]
+        self._places = here[1]
         self._speeds = [
             _speeds(here, self._at((self.times + sign * LAG * fps)[None]), bodies, self._heading) for sign in (-1, 1)
         ]
@@ -109,8 +111,10 @@ class Memory:
         bodies = Bodies(number(skeleton.offsets)[None], torch.from_numpy(skeleton.exists)[None].to(device))
         return cls(number(rotations), number(root), torch.from_numpy(seen).to(device), bodies, motion.fps)
 
-    def _hide(self, hidden: Tensor) -> None:
+    def _hide(self, rotations: Tensor, root: Tensor, hidden: Tensor) -> None:
+        """What is hidden (T,) is interpolated, so that nothing of it is told, and no passage may touch it."""
         self._hidden = hidden
+        self.rotations, self.root = interpolate(rotations, root, ~hidden[None, :, None].expand(1, -1, COLUMNS))
         self._missing = torch.cat([torch.zeros_like(self.times[:1]), hidden.to(self.times).cumsum(dim=0)])
 
     def without(self, start: int, stop: int) -> Memory:
@@ -118,7 +122,7 @@ class Memory:
         other = copy.copy(self)
         hidden = self._hidden.clone()
         hidden[start:stop] = True
-        other._hide(hidden)
+        other._hide(self.rotations, self.root, hidden)
         return other
 
     def _at(self, times: Tensor) -> Pose:
@@ -144,7 +148,7 @@ class Memory:
             speed = _speeds(borders[side], near, bodies, heading[side, None])
             weight = passages.known[i, side, SPEED] * SPEEDS * seconds.clamp(max=0.5) ** 2
             out += weight * (_between(self._speeds[side], index) - speed).square().mean(dim=1)
-        way = _faced(_between(self._root, stop) - self._root, self._heading)
+        way = _faced(_between(self._places, stop) - self._places, self._heading)
         out += ((way - _faced(borders[1][1] - borders[0][1], heading[:1])) / leg).square().sum(dim=1)
         course = _faced(_flat(_between(self._heading, stop)), self._heading)
         out += (course - _faced(_flat(heading[1:]), heading[:1])).square().sum(dim=1)
@@ -156,10 +160,10 @@ class Memory:
             for phase, pose in zip(phases, known, strict=True):
                 off = (_between(self._poses, torch.lerp(begin, stop, phase)) - pose).square()
                 out += 2 * (off * there).sum(dim=1) / there.sum() / len(phases)
-        first = self.times.floor().long()
-        last = (self.times + seconds * self.fps - 1e-3).ceil().long() + 1
-        inside = last < len(self._missing)
-        whole = self._missing[last.clamp(max=len(self._missing) - 1)] == self._missing[first]
+        first = (self.times - LAG * self.fps + 1e-3).floor().long()  # speeds are read beyond the borders
+        last = (self.times + (seconds + LAG) * self.fps - 1e-3).ceil().long() + 1
+        inside = (first >= 0) & (last < len(self._missing))
+        whole = self._missing[last.clamp(max=len(self._missing) - 1)] == self._missing[first.clamp(min=0)]
         return torch.where(inside & whole, out, torch.inf)
 
     def recall(self, network: PassageNetwork, passages: Passages, i: int, phase: Tensor) -> Recalled | None:

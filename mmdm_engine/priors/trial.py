@@ -204,7 +204,7 @@ def attempt(
     pattern = hidden[start:stop]
     holes, weights = _choose(course, gap)
     places, take = [gap, *holes], whole.slice(near.start, near.stop)
-    filled = _fill(network, take, good[near], places, pattern, label, progress)
+    filled = _fill(network, take, places, good[near], pattern, label, progress)
     truth = stacked([(take.rotations[p.start : p.stop], take.root[p.start : p.stop]) for p in holes])
     leg = motion.skeleton.leg_length
     measure = Measure(motion, pattern)
@@ -271,8 +271,8 @@ def _choose(course: difficulty.Course, gap: Place) -> tuple[list[Place], np.ndar
 def _fill(
     network: InbetweenNetwork,
     take: Motion,
-    good: np.ndarray,
     places: Sequence[Place],
+    good: np.ndarray,
     pattern: np.ndarray,
     label: str,
     progress: Progress | None,

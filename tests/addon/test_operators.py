@@ -108,6 +108,43 @@ def test_several_gaps_are_solved_in_one_request(asked):
     assert len(armature.mmdm.takes) == 2
 
 
+@pytest.mark.parametrize(
+    ("every", "missing", "tool", "read"),
+    [
+        (1, (), "fill", (500 - 360, 520 + 360)),
+        (1, (), "complete", (500 - 360, 520 + 360)),
+        (1, (), "refine", (500 - 24, 520 + 24)),  # does not look at the rest of the take
+        (1, (400, 401, 402), "fill", (403, 520 + 360)),  # as far as the motion is told frame by frame
+        (10, (), "fill", (481, 541)),  # the outermost poses within a second
+    ],
+)
+def test_the_take_is_read_as_far_as_the_engine_can_learn_from_it(asked, every, missing, tool, read):
+    armature = figure(frames=1000, every=every)
+    for curve in curves(armature):
+        for frame in missing:
+            at = [round(point.co.x) for point in curve.keyframe_points].index(frame)
+            curve.keyframe_points.remove(curve.keyframe_points[at])
+    borders = {"frame_start": 501, "frame_end": 521} if every > 1 else {"frame_start": 500, "frame_end": 520}
+    {"fill": fill, "refine": refine, "complete": lambda **k: complete_bones(armature, **k)}[tool](**borders)
+    (request,) = asked
+    assert len(request.arrays["rotations"]) == read[1] - read[0] + 1
+
+
+def test_blocked_poses_are_joined_wherever_they_lie(engine):
+    """At 24 fps a second before the gap need not be a pose; what is read must begin at one all the same."""
+    armature = figure(frames=300, every=10)
+    before = values(armature, 101)
+    fill(frame_start=101, frame_end=121)
+    assert bpy.context.window_manager.mmdm.message.startswith("Filled 102-120")
+    after = values(armature, 101)
+    assert all(after[k] == before[k] for k in before)
+
+
+def complete_bones(armature, **borders):
+    select(armature, "left_elbow", "left_wrist")
+    bpy.ops.mmdm.complete_bones(**borders)
+
+
 def test_isolated_keys_inside_are_kept_and_hit_exactly():
     armature = figure(every=10)  # keys on 1, 11, 21, 31, 41, 51
     select_keys(armature, (11, 41))
