@@ -40,9 +40,9 @@ APART = 3
 """Places from the beginning of one of them to that of the next, at least: neighbours tell the same."""
 LENIENCE = 0.6
 """How much farther off than the best one, in parts of its distance, a passage may be before it counts e times less."""
-TRUST = (-2.567, -0.075, -0.536, -0.775, 0.427, 0.709)
-"""Weights of `Recalled.evidence`, fitted on the training subjects by `benchmarks/recall.py --fit`: the network knows
-these, so that strangers' own takes are trusted a little less than they might be."""
+TRUST = (-1.292, -0.69, -0.807, -0.765, 0.697, 1.163)
+"""Weights of `Recalled.evidence`, fitted on people that were kept apart in training, beside their own takes and beside
+strangers' in which there may be nothing of the kind: `benchmarks/recall.py --fit`."""
 EVEN = 0.05
 """Leg lengths by which left and right bones may differ where one side may do what the other did."""
 
