@@ -33,7 +33,7 @@ EVERY = 4
 """Of the even places in a gap, what is known at every so manieth is compared."""
 TURN, SPEEDS, SPEED_TURN = 3.0, 4.0, 0.7
 """Weights, beside one for joints' places: of local rotations, of speeds (per second of the gap, at most half a one),
-and of turning among them. Chosen on training subjects."""
+and of turning among them. Of a dozen settings tried on gaps of 30 frames; `docs/priors.md` says on which."""
 BEST = 8
 """Passages that are mixed."""
 APART = 3
@@ -111,10 +111,15 @@ class Memory:
         bodies = Bodies(number(skeleton.offsets)[None], torch.from_numpy(skeleton.exists)[None].to(device))
         return cls(number(rotations), number(root), torch.from_numpy(seen).to(device), bodies, motion.fps)
 
-    def _hide(self, rotations: Tensor, root: Tensor, hidden: Tensor) -> None:
-        """What is hidden (T,) is interpolated, so that nothing of it is told, and no passage may touch it."""
+    def _hide(self, rotations: Tensor, root: Tensor, hidden: Tensor, near: slice = slice(None)) -> None:
+        """What is hidden (T,) is interpolated, so that nothing of it is told, and no passage may touch it.
+
+        near: only there; it has to hold whole runs of hidden frames and what borders on them.
+        """
+        self.rotations, self.root = rotations.clone(), root.clone()
+        observed = ~hidden[None, near, None].expand(1, -1, COLUMNS)
+        self.rotations[:, near], self.root[:, near] = interpolate(rotations[:, near], root[:, near], observed)
         self._hidden = hidden
-        self.rotations, self.root = interpolate(rotations, root, ~hidden[None, :, None].expand(1, -1, COLUMNS))
         self._missing = torch.cat([torch.zeros_like(self.times[:1]), hidden.to(self.times).cumsum(dim=0)])
 
     def without(self, start: int, stop: int) -> Memory:
@@ -122,7 +127,10 @@ class Memory:
         other = copy.copy(self)
         hidden = self._hidden.clone()
         hidden[start:stop] = True
-        other._hide(self.rotations, self.root, hidden)
+        known = (~hidden).nonzero()[:, 0]
+        before, after = known[known < start], known[known >= stop]
+        near = slice(int(before[-1]) if len(before) else 0, int(after[0]) + 1 if len(after) else len(hidden))
+        other._hide(self.rotations, self.root, hidden, near)
         return other
 
     def _at(self, times: Tensor) -> Pose:

@@ -126,8 +126,11 @@ def test_what_is_hidden_is_never_recalled():
     assert torch.isinf(without[overlapping]).all()
     clear = ~overlapping & (starts >= lag) & (starts + length + lag < len(take))
     assert torch.isfinite(without[clear]).all()
-    later = Memory.of(take, np.zeros(len(take), bool)).without(START, STOP).unlike(asked, 0)
-    torch.testing.assert_close(later, without)
+    later = Memory.of(take, np.zeros(len(take), bool)).without(START, STOP)
+    torch.testing.assert_close(later.unlike(asked, 0), without)
+    torch.testing.assert_close(later.rotations, Memory.of(take, hidden(take)).rotations)
+    for more in (later.without(STOP, STOP + 9), later.without(START - 9, START), later.without(0, 5)):
+        torch.testing.assert_close(more.rotations, Memory.of(take, more._hidden.numpy()).rotations)
 
 
 def test_the_gaps_own_values_do_not_count():
