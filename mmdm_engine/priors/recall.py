@@ -30,10 +30,12 @@ LEAST = 1.5
 LAG = AROUND[SPEED]
 """Seconds over which speeds at borders are compared."""
 EVERY = 4
-"""Of the even places in a gap, what is known at every so manieth is compared."""
+"""Of the even places in a gap, one in so many is compared where something is known inside."""
 TURN, SPEEDS, SPEED_TURN = 3.0, 4.0, 0.7
 """Weights, beside one for joints' places: of local rotations, of speeds (per second of the gap, at most half a one),
 and of turning among them. Of a dozen settings tried on gaps of 30 frames; `docs/priors.md` says on which."""
+POSE = 9
+"""Values that `_poses` has of a joint: its place and its rotation."""
 BEST = 8
 """Passages that are mixed."""
 APART = 3
@@ -160,7 +162,7 @@ class Memory:
         out += ((way - _faced(borders[1][1] - borders[0][1], heading[:1])) / leg).square().sum(dim=1)
         course = _faced(_flat(_between(self._heading, stop)), self._heading)
         out += (course - _faced(_flat(heading[1:]), heading[:1])).square().sum(dim=1)
-        there = passages.given[i, :22].repeat_interleave(_poses(*borders[0], bodies).shape[1] // 22)
+        there = passages.given[i, :22].repeat_interleave(POSE)
         if passages.inside is not None and bool(there.any()):
             some = slice(EVERY // 2, None, EVERY)
             phases = even_places(begin.device)[some]
@@ -275,7 +277,7 @@ def _flat(heading: Tensor) -> Tensor:
 
 
 def _poses(rotations: Tensor, root: Tensor, bodies: Bodies) -> Tensor:
-    """(N, 22 · 9) where the joints are about the pelvis, as it faces, and their local rotations; joint by joint."""
+    """(N, 22 · `POSE`) where the joints are about the pelvis, as it faces, and their local rotations; joint by joint."""
     heading = rot.heading(rotations[:, 0])
     places = kinematics.positions(rotations, torch.zeros_like(root), bodies.offsets)
     back = rot.about_y(-torch.atan2(heading[:, 0], heading[:, 1]))
