@@ -277,7 +277,7 @@ def _flat(heading: Tensor) -> Tensor:
 
 
 def _poses(rotations: Tensor, root: Tensor, bodies: Bodies) -> Tensor:
-    """(N, 22 · `POSE`) where the joints are about the pelvis, as it faces, and their local rotations; joint by joint."""
+    """(N, 22 · `POSE`) joint by joint: where it is about the pelvis, as that faces, and its local rotation."""
     heading = rot.heading(rotations[:, 0])
     places = kinematics.positions(rotations, torch.zeros_like(root), bodies.offsets)
     back = rot.about_y(-torch.atan2(heading[:, 0], heading[:, 1]))
