@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -32,11 +32,11 @@ from torch import Tensor  # noqa: E402
 from mmdm_engine import MotionError  # noqa: E402
 from mmdm_engine.contract.skeleton import LIMBS  # noqa: E402
 from mmdm_engine.evaluate import Window, cut, machine  # noqa: E402
+from mmdm_engine.evaluate.entry import numbers  # noqa: E402
 from mmdm_engine.pack import Pack, resample  # noqa: E402
 from mmdm_engine.priors import store  # noqa: E402
 from mmdm_engine.priors.passage import AROUND, PassageNetwork, Passages, at_frames, channels, even_places  # noqa: E402
 from mmdm_engine.priors.recall import Memory, Recalled  # noqa: E402
-from mmdm_engine.priors.window import Bodies  # noqa: E402
 from mmdm_engine.training.clips import held_out_clips  # noqa: E402
 
 FPS = 30.0
@@ -52,7 +52,7 @@ LOST = {"body": "inbetween", "limb": "completion"}
 class Case:
     """One gap: what the network says, what the take does elsewhere, what is true; residuals (P, 69).
 
-    size (69,) and lost (23,) of the gap. off: functions of a residual → L2-P and L2-Q.
+    size (69,) and lost (23,) of the gap. errors: of a residual, L2-P and L2-Q.
     """
 
     said: Tensor
@@ -61,7 +61,7 @@ class Case:
     size: Tensor
     seconds: Tensor
     lost: Tensor
-    errors: Any
+    errors: Callable[[Tensor], tuple[float, float]]
 
 
 def cases(
@@ -78,14 +78,12 @@ def cases(
         start, seconds = window.start + CONTEXT - 1, torch.tensor([(frames + 1) / FPS])
         if window.clip != clip:
             other, clip, motion = memory, window.clip, resample(pack.decode(window.clip), FPS)
-            body = Bodies(
-                torch.from_numpy(motion.skeleton.offsets)[None], torch.from_numpy(motion.skeleton.exists)[None]
-            )
-            q, p = torch.from_numpy(motion.rotations), torch.from_numpy(motion.root - motion.root.mean(axis=0))
-            memory = Memory(q, p, torch.ones(len(p), dtype=torch.bool), body, FPS)
+            memory = Memory.of(motion, np.zeros(len(motion), bool))
+        if memory is None:
+            continue
         lag = torch.tensor(AROUND) * FPS
         times = torch.cat([start - lag, start + frames + 1 + lag, start + (frames + 1) * torch.cat([places, phase])])
-        rotations, root = at_frames(q[None], p[None], torch.zeros(1, dtype=torch.long), times[None])
+        rotations, root = at_frames(memory.rotations, memory.root, torch.zeros(1, dtype=torch.long), times[None])
         lost = torch.ones(1, 23, dtype=torch.bool)
         if limbs:
             lost[:] = False
@@ -93,7 +91,7 @@ def cases(
         around, inside = 2 * len(AROUND), 2 * len(AROUND) + len(places)
         passages = Passages(
             rotations[:, :around].unflatten(1, (2, -1)), root[:, :around].unflatten(1, (2, -1)),
-            torch.ones(1, 2, len(AROUND)), seconds, body, ~lost,
+            torch.ones(1, 2, len(AROUND)), seconds, memory.bodies, ~lost,
             (rotations[:, around:inside], root[:, around:inside]) if limbs else None,
         )  # fmt: skip
         reading, features = network.read(passages)
@@ -118,7 +116,7 @@ def cases(
 
 def mixed(case: Case) -> Tensor:
     """What the prior says in the end."""
-    return torch.lerp(case.said, case.recalled.state, channels(case.recalled.trust(case.said, case.size, case.seconds)))
+    return case.recalled.drawn(case.said, case.size, case.seconds)
 
 
 def figures(found: Sequence[Case]) -> dict[str, Any]:
@@ -174,7 +172,7 @@ def main() -> int:
     try:
         pack = Pack.load(args.data)
         apart = held_out_clips(pack)
-        gaps = FIT_GAPS if args.fit else [int(g) for g in args.gaps.split(",")]
+        gaps = FIT_GAPS if args.fit else numbers(args.gaps, "--gaps")
         found = {}
         for lost in LOST if args.fit else (args.lost,):
             kind = LOST[lost]

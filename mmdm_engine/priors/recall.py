@@ -81,6 +81,10 @@ class Recalled:
         weights = torch.tensor(TRUST, device=state.device)
         return torch.sigmoid(self.evidence(state, size, seconds) @ weights)
 
+    def drawn(self, state: Tensor, size: Tensor, seconds: Tensor) -> Tensor:
+        """The network's residual (P, 69) drawn towards this one, as far as that can be trusted."""
+        return torch.lerp(state, self.state, channels(self.trust(state, size, seconds)))
+
 
 class Memory:
     """A take to be searched: rotations (T, 22, 4), root (T, 3) in metres, seen (T,) bool, frames known throughout."""
@@ -212,9 +216,7 @@ class Memory:
     ) -> Tensor:
         """The network's residual (P, 69) over interpolation in gap i, drawn towards what the take does elsewhere."""
         found = self.recall(network, passages, i, phase)
-        if found is None:
-            return state
-        return torch.lerp(state, found.state, channels(found.trust(state, reading.size[i], reading.seconds[i])))
+        return state if found is None else found.drawn(state, reading.size[i], reading.seconds[i])
 
     def _even(self) -> bool:
         """Whether left and right are built alike, so that the one may do what the other did."""

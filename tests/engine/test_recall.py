@@ -1,5 +1,6 @@
 """Recall: what a take does elsewhere is found, believed as far as it deserves, and never taken from what is hidden."""
 
+import json
 from dataclasses import replace
 
 import made_up
@@ -197,8 +198,6 @@ def test_a_trial_expects_less_error_where_the_take_repeats_itself():
 
 
 def test_evaluate_shows_the_clip_only_when_asked(tmp_path, capsys):
-    import json
-
     data = made_up.write_pack(tmp_path / "pack.npz", [repeating(seed=s) for s in range(3)])
     ratios = []
     for more in ([], ["--take"]):
